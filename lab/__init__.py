@@ -1,0 +1,1 @@
+"""lab: networks, daemons, phones and scenarios."""

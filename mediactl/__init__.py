@@ -1,0 +1,1 @@
+"""mediactl: the operator command line."""

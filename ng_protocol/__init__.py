@@ -1,0 +1,1 @@
+"""ng_protocol: a library that speaks the control protocol of rtpengine."""
