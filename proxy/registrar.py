@@ -96,7 +96,8 @@ class Registrar:
             (b"Contact", b"<%b>;expires=%d%b" % (b.contact.raw, math.ceil(b.expires - now), b.params))
             for b in self.location.of(aor, now)
         ]
-        extra += [(b"Path", value) for value in request.values(H.PATH)]  # RFC 3327 section 5.3
+        if H.PATH in request.ids:
+            extra += [(b"Path", value) for value in request.values(H.PATH)]  # RFC 3327 section 5.3
         if self._date is not None:
             extra.append((b"Date", self._date()))
         return make_response(request, 200, None, self._tag(), extra)
@@ -105,9 +106,10 @@ class Registrar:
         """Items 1, 2 and 5: the request is for us, needs nothing we lack, and names a user of ours."""
         if parse_uri_untrusted(request.uri, sip_only=True).host not in self._hosts:
             raise Refused(403, b"This registrar does not serve the domain in the Request-URI")
-        missing = [tag for tag in request.values(H.REQUIRE) if tag.lower() not in SUPPORTED]
-        if missing:
-            raise Refused(420, b"Bad Extension", ((b"Unsupported", b", ".join(missing)),))
+        if H.REQUIRE in request.ids:
+            missing = [tag for tag in request.values(H.REQUIRE) if tag.lower() not in SUPPORTED]
+            if missing:
+                raise Refused(420, b"Bad Extension", ((b"Unsupported", b", ".join(missing)),))
         value = request.get(H.TO)
         if value is None:
             raise BadMessage(400, b"REGISTER without To")
@@ -153,7 +155,7 @@ class Registrar:
             raise self._too_many()
         header = request.get(H.EXPIRES)
         via_nat = nat_uac_test(request, flow.addr, VIA_RECEIVED | VIA_PORT) != 0
-        path = tuple(request.values(H.PATH))
+        path = tuple(request.values(H.PATH)) if H.PATH in request.ids else ()
         user_agent = request.get(H.USER_AGENT) or b""
         new: list[Binding] = []
         for value in contacts:
@@ -228,6 +230,8 @@ def _find(bindings: list[Binding], new: Binding) -> Binding | None:
 def _repeated(address: NameAddr) -> bytes:
     """The contact parameters a phone gets back beside expires."""
     out = b""
+    if not address.params:
+        return out
     for name in (b"q", b"+sip.instance", b"reg-id"):
         value = address.param(name)
         if value:
