@@ -1,0 +1,88 @@
+"""An rtpengine `query` reply in the words of the control API. Pure.
+
+Used by the proxy (which knows the roles of the tags) and by `mediactl --node` (which does not). A stream of the reply
+is a port of rtpengine toward one party, so its counters are what that party sent. `last packet` is a whole second of
+the node's clock and about the time of creation while nothing arrived; it is trusted only when packets were counted,
+and compared with our clock, so node and proxy must keep their clocks in step (NTP) for `idle_s` to be right.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ng_protocol.querytree import Endpoint, Media, QueryReply, Stream, Tag
+from proxy.control.schema import PartyDetail, StreamDetail
+
+
+@dataclass(frozen=True)
+class Tally:
+    """RTP received from one party. `last_packet`: epoch seconds of the node's clock, None when nothing came.
+
+    `any_packets` counts RTCP too: a muted phone may send nothing else. `codec`: of its first audio, else first media.
+    """
+
+    packets: int
+    any_packets: int
+    last_packet: int | None
+    codec: str | None
+
+
+def tally(tag: Tag) -> Tally:
+    """The sums over every media of one party."""
+    packets = any_packets = 0
+    last: int | None = None
+    codec: str | None = None
+    for media in tag.medias:
+        if codec is None or (media.type == "audio" and media.codec):
+            codec = media.codec or codec
+        for stream in media.streams:
+            any_packets += stream.received.packets
+            if stream.is_rtp and stream.received.packets:
+                packets += stream.received.packets
+                last = max(last or 0, stream.last_packet)
+    return Tally(packets, any_packets, last, codec)
+
+
+def codec_chain(tallies: list[Tally]) -> list[str]:
+    """The codecs in the order of the parties; one entry when all speak the same."""
+    codecs = [one.codec for one in tallies if one.codec]
+    return codecs[:1] if len(set(codecs)) == 1 else codecs
+
+
+def parties(reply: QueryReply, now: float, roles: Mapping[str, tuple[str, str]]) -> list[PartyDetail]:
+    """Every party of the call with its streams. `now`: epoch seconds; `roles`: tag -> (role, leg name)."""
+    details = []
+    for key, tag in reply.tags.items():
+        role, leg = roles.get(key) or roles.get(tag.tag) or ("other", "")
+        streams = [_stream(media, stream, now) for media in tag.medias for stream in media.streams]
+        details.append(PartyDetail(tag=tag.tag or key, role=role, leg=leg, streams=streams))
+    order = {tag: place for place, tag in enumerate(roles)}
+    return sorted(details, key=lambda party: order.get(party.tag, len(order)))
+
+
+def _stream(media: Media, stream: Stream, now: float) -> StreamDetail:
+    received = stream.received
+    local = None
+    if stream.local_address is not None and stream.local_port is not None:
+        local = str(Endpoint(address=stream.local_address, port=stream.local_port))
+    components = [name for name, there in (("RTP", stream.is_rtp), ("RTCP", stream.is_rtcp)) if there]
+    return StreamDetail(
+        media=media.index,
+        kind=media.type,
+        component="+".join(components),
+        protocol=media.protocol,
+        local=local,
+        learned=_address(stream.endpoint) if stream.learned else None,
+        advertised=_address(stream.advertised_endpoint),
+        packets=received.packets,
+        bytes=received.bytes,
+        errors=received.errors,
+        idle_s=max(0.0, now - stream.last_packet) if received.packets else None,
+        codec=media.codec if stream.is_rtp else None,
+        crypto=stream.crypto_suite,
+        flags=[*media.flags, *(flag for flag in stream.flags if flag not in ("RTP", "RTCP"))],
+    )
+
+
+def _address(endpoint: Endpoint | None) -> str | None:
+    """None for the unset address a port has before any SDP named the other side."""
+    return str(endpoint) if endpoint is not None and endpoint.port else None
