@@ -36,26 +36,27 @@ class Proxy:
 
     def hello(self) -> schema.Hello:
         """Who answers. Raises Failure."""
-        return self._exchange([schema.encode_request("hello", request_id=0)], schema.Hello)[0]
+        return self._as(schema.Hello, self._exchange(schema.encode_request("hello"))[0])
 
     def call(self, method: str, kind: type[T], params: schema.Params | None = None) -> T:
         """The result of one method, as `kind`. Raises Failure."""
-        requests = [schema.encode_request("hello", request_id=0), schema.encode_request(method, params, 1)]
-        hello, result = self._exchange(requests, schema.Hello, kind)
+        first, second = self._exchange(schema.encode_request("hello"), schema.encode_request(method, params))
+        hello = self._as(schema.Hello, first)
         if hello.api != schema.API:
             raise Failure(
                 Exit.USAGE,
                 f"the proxy at {self.path} ({hello.version}) speaks control API {hello.api} and this mediactl speaks "
                 f"{schema.API}: use the mediactl that came with the proxy",
             )
-        return result
+        return self._as(kind, second)
 
-    def _exchange(self, requests: list[bytes], *kinds: type) -> list:  # type: ignore[type-arg]
+    def _exchange(self, *requests: bytes) -> list[schema.Answer]:
+        """The answers, in the order of the requests."""
         with self._connected() as sock:
             try:
                 sock.sendall(b"".join(requests))
                 with sock.makefile("rb") as lines:
-                    return [self._result(lines.readline(), kind) for kind in kinds]
+                    return [self._answer(lines.readline()) for _ in requests]
             except TimeoutError:
                 raise Failure(
                     Exit.UNREACHABLE,
@@ -75,21 +76,28 @@ class Proxy:
             raise Failure(Exit.UNREACHABLE, _why_not(self.path, error)) from None
         return sock
 
-    def _result(self, line: bytes, kind: type[T]) -> T:
+    def _answer(self, line: bytes) -> schema.Answer:
         if not line.endswith(b"\n"):
             raise self._cut_off("the connection was closed" + (" in the middle of the answer" if line else ""))
         try:
-            answer = msgspec.json.decode(line, type=schema.Answer)
-            if answer.error is not None:
-                error = answer.error
-                raise failure_of(schema.ControlError(error.code, error.message, error.candidates))  # type: ignore[arg-type]
+            return msgspec.json.decode(line, type=schema.Answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._not_understood(error) from None
+
+    def _as(self, kind: type[T], answer: schema.Answer) -> T:
+        if answer.error is not None:
+            raise failure_of(answer.error)
+        try:
             return msgspec.json.decode(answer.result, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Failure(
-                Exit.UNREACHABLE,
-                f"what answers at {self.path} does not speak this control API ({error}): check --socket, and that "
-                "mediactl and the proxy are of one version",
-            ) from None
+            raise self._not_understood(error) from None
+
+    def _not_understood(self, error: Exception) -> Failure:
+        return Failure(
+            Exit.UNREACHABLE,
+            f"what answers at {self.path} does not speak this control API ({error}): check --socket, and that mediactl "
+            "and the proxy are of one version",
+        )
 
     def _cut_off(self, why: str) -> Failure:
         return Failure(
@@ -108,7 +116,7 @@ def _why_not(path: str, error: OSError) -> str:
                 "or MEDIACTL_SOCKET (`control` in its configuration), or ask an rtpengine node with --node HOST:PORT"
             )
         case errno.ECONNREFUSED:
-            return f"nobody answers on {path}: the proxy is not running (the file is left from an earlier one); start it"
+            return f"nobody answers on {path}: the proxy is not running (the file is an earlier one's); start it"
         case errno.EACCES | errno.EPERM:
             return f"no permission to open {path}: run mediactl as the user that runs the proxy, or as root"
         case errno.EAGAIN:

@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from proxy.control.schema import ControlError
+from proxy.control.schema import ControlError, Error
 
 
 class Exit(IntEnum):
@@ -39,6 +39,6 @@ _EXIT_OF_ERROR = {
 }
 
 
-def failure_of(error: ControlError) -> Failure:
+def failure_of(error: ControlError | Error) -> Failure:
     """The Failure for an error answer of the control API; `internal` and unknown codes count as unreachable."""
     return Failure(_EXIT_OF_ERROR.get(error.code, Exit.UNREACHABLE), error.message)

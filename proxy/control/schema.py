@@ -170,11 +170,11 @@ class SessionDetail(msgspec.Struct, kw_only=True):
 class NodeInfo(msgspec.Struct, kw_only=True):
     """One rtpengine node. Fields that are None were never learned.
 
-    `state`: up, down (its last command failed) or unknown (not asked yet).
+    `state`: up, down (its last command went unanswered) or unknown (not asked yet).
     `sessions`: of this proxy; `node_sessions`: what the node counts itself (with those of other controllers and those
-    in delete-delay); `rtt_ms`: smoothed; `ports_free`, `ports_used`: over all its interfaces; `offers`, `answers`,
-    `deletes`: commands it counted since its start, `errors`: commands it answered with an error; `failures`: commands
-    of this proxy that it did not answer; `statistics_age_s`: how old the node's own numbers are.
+    in delete-delay); `rtt_ms`: smoothed; `ports_free`: on its fullest interface; `ports_used`: on all of them;
+    `offers`, `answers`, `deletes`: commands it counted since its start; `errors`: commands it answered with an error;
+    `failures`: commands of this proxy that it did not answer; `statistics_age_s`: how old the node's own numbers are.
     """
 
     name: str

@@ -98,7 +98,7 @@ class ControlServer:
         return {f"control_{name}": getattr(self.counters, name) for name in Counters.__dataclass_fields__}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; started when the socket accepts. Raises ControlSocketError when it cannot be opened."""
+        """Serve until cancelled, started when it accepts. Raises ControlSocketError when it cannot be opened."""
         with _bound_socket(self.path) as listening:
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
             task_status.started()

@@ -1,4 +1,4 @@
-"""An rtpengine `query` reply in the words of the control API. Pure.
+"""rtpengine's `query` and `statistics` replies in the words of the control API. Pure.
 
 Used by the proxy (which knows the roles of the tags) and by `mediactl --node` (which does not). A stream of the reply
 is a port of rtpengine toward one party, so its counters are what that party sent. `last packet` is a whole second of
@@ -9,8 +9,8 @@ and compared with our clock, so node and proxy must keep their clocks in step (N
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ng_protocol.querytree import Endpoint, Media, QueryReply, Stream, Tag
-from proxy.control.schema import PartyDetail, StreamDetail
+from ng_protocol import ClientStatistics, Endpoint, Media, QueryReply, StatisticsReply, Stream, Tag
+from proxy.control.schema import NodeInfo, PartyDetail, StreamDetail
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,39 @@ def _stream(media: Media, stream: Stream, now: float) -> StreamDetail:
 def _address(endpoint: Endpoint | None) -> str | None:
     """None for the unset address a port has before any SDP named the other side."""
     return str(endpoint) if endpoint is not None and endpoint.port else None
+
+
+def node_info(
+    name: str,
+    address: str,
+    statistics: StatisticsReply | None,
+    client: ClientStatistics,
+    *,
+    sessions: int | None = None,
+    age_s: float | None = None,
+    last_error: str | None = None,
+) -> NodeInfo:
+    """A node's own figures (None: it never told them) beside what our client counted.
+
+    `age_s`: of the statistics; `sessions`: of this proxy; `last_error`: set while its last command went unanswered.
+    """
+    info = NodeInfo(
+        name=name,
+        address=address,
+        state="down" if last_error else "up" if statistics else "unknown",
+        sessions=sessions,
+        rtt_ms=client.rtt_ms,
+        failures=client.timeouts + client.refused,
+        last_error=last_error,
+    )
+    if statistics is not None:
+        info.node_sessions = statistics.current.sessions_total
+        info.uptime_s = float(statistics.uptime)
+        info.ports_free = statistics.ports_free
+        info.ports_used = statistics.ports_used
+        info.offers = statistics.commands("offer")
+        info.answers = statistics.commands("answer")
+        info.deletes = statistics.commands("delete")
+        info.errors = statistics.errors
+        info.statistics_age_s = age_s or 0.0
+    return info
