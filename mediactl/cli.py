@@ -69,17 +69,9 @@ def run(arguments: argparse.Namespace) -> Output:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    where = common.add_mutually_exclusive_group()
-    where.add_argument(
-        "--socket", metavar="PATH", help=f"control socket of the proxy (default: $MEDIACTL_SOCKET or {DEFAULT_SOCKET})"
-    )
-    where.add_argument("--node", metavar="HOST:PORT", help="ask this rtpengine node (its listen-ng), not a proxy")
-    common.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
     top = argparse.ArgumentParser(
         prog="mediactl",
-        parents=[common],
+        parents=[_common()],
         description="Show the media sessions of a running proxy, or of one rtpengine node.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -87,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, parents=[common], help=text, description=text)
+        sub = commands.add_parser(name, parents=[_common()], help=text, description=text)
         sub.set_defaults(command=command)
         return sub
 
@@ -105,9 +97,21 @@ def parser() -> argparse.ArgumentParser:
     add("nodes", _nodes, "the rtpengine nodes")
     add("stats", _stats, "counters of the proxy")
     add("version", _version, "versions of mediactl and of the proxy")
-    # Defaults live here only: a sub-parser's own would overwrite what stood before the command.
     top.set_defaults(socket=None, node=None, json=False)
     return top
+
+
+def _common() -> argparse.ArgumentParser:
+    """The global options. Made anew for each parser, without defaults: those of a sub-parser would overwrite what stood
+    before the command."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    where = common.add_mutually_exclusive_group()
+    where.add_argument(
+        "--socket", metavar="PATH", help=f"control socket of the proxy (default: $MEDIACTL_SOCKET or {DEFAULT_SOCKET})"
+    )
+    where.add_argument("--node", metavar="HOST:PORT", help="ask this rtpengine node (its listen-ng), not a proxy")
+    common.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return common
 
 
 def _limit(text: str) -> int:

@@ -103,7 +103,7 @@ async def sessions(client: Client, limit: int = DEFAULT_LIMIT) -> Listing:
             except NgError as error:
                 failures.append(error)
             else:
-                found.append(session_info(client.name, call_id, reply, time.time()))
+                found.append(session_detail(client.name, call_id, reply, time.time()).session)
 
     async with trio.open_nursery() as nursery:
         for call_id in ids:
@@ -129,13 +129,7 @@ async def session(client: Client, prefix: str) -> schema.SessionDetail:
 
 
 async def _detail(client: Client, call_id: str) -> schema.SessionDetail:
-    reply = await client.request(Query(call_id=call_id))
-    now = time.time()
-    return schema.SessionDetail(
-        session=session_info(client.name, call_id, reply, now),
-        queried=now,
-        parties=streams.parties(reply, now, _roles(reply)),
-    )
+    return session_detail(client.name, call_id, await client.request(Query(call_id=call_id)), time.time())
 
 
 async def nodes(client: Client) -> list[schema.NodeInfo]:
@@ -144,27 +138,33 @@ async def nodes(client: Client) -> list[schema.NodeInfo]:
     return [streams.node_info(client.name, client.address, statistics, client.statistics())]
 
 
-def session_info(node: str, call_id: str, reply: QueryReply, now: float) -> schema.SessionInfo:
-    """What a node's `query` says about a call; its tags stand for the numbers it does not know."""
-    tallies = {tag: streams.tally(reply.tags[tag]) for tag in _roles(reply)}
-    tags = [*tallies, "", ""]
-    counts = [tally.packets for tally in tallies.values()]
+def session_detail(node: str, call_id: str, reply: QueryReply, now: float) -> schema.SessionDetail:
+    """What a node's `query` says about a call; its tags stand for the numbers it does not know. `now`: epoch."""
+    parties = streams.parties(reply, now, _roles(reply))
+    sides = [party for party in parties if party.role in ("caller", "callee")]
+    counts = [streams.rtp_packets(party) for party in sides]
+    codecs = [next((stream.codec for stream in party.streams if stream.codec), None) for party in sides]
+    tags = [*(party.tag for party in sides), "", ""]
     created = reply.created + reply.created_us / 1e6
-    answered = len(tallies) == 2 and all(reply.tags[tag].tag and reply.tags[tag].medias for tag in tallies)
-    return schema.SessionInfo(
+    info = schema.SessionInfo(
         id=call_id,
-        state="answered" if answered else "offered",
+        state="answered" if len(sides) == 2 and all(map(_has_sdp, sides)) else "offered",
         call_ids=[],
         caller=tags[0],
         callee=tags[1],
         node=node,
         created=created,
         age_s=max(0.0, now - created),
-        codecs=streams.codec_chain(list(tallies.values())),
+        codecs=streams.codec_chain(codecs),
         packets=schema.Packets(caller=counts[0] if counts else None, callee=counts[1] if len(counts) > 1 else None),
         sample_age_s=0.0,
-        legs=[schema.LegInfo(name=name, call_id=call_id, party=tag) for name, tag in zip("AB", tallies, strict=False)],
     )
+    return schema.SessionDetail(session=info, queried=now, parties=parties)
+
+
+def _has_sdp(party: schema.PartyDetail) -> bool:
+    """Whether an SDP of this party was seen; until then its ports have nowhere to send to."""
+    return any(stream.advertised for stream in party.streams)
 
 
 def _roles(reply: QueryReply) -> dict[str, tuple[str, str]]:

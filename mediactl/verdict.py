@@ -28,6 +28,8 @@ def _sentences(detail: SessionDetail) -> Iterator[str]:
         yield "the call has ended"
     sides = [party for party in detail.parties if party.role in ("caller", "callee") and list(_rtp(party))]
     silent = [party for party in sides if _silence(party, session.age_s) >= SILENT_S]
+    if not session.node and session.state != "ended":
+        yield "no media yet: no SDP was offered so far"
     if session.state in ("early", "offered") and not any(_packets(party) for party in sides):
         yield "not answered yet"
     if session.hold:

@@ -159,12 +159,12 @@ def table(columns: Iterable[Column[RowT]], rows: Sequence[RowT], wide: bool = Fa
     """The rows under the titles, without trailing spaces."""
     shown = [column for column in columns if not (column.narrow if wide else column.wide)]
     cells = [[printable(column.cell(row)) for column in shown] for row in rows]
+    # The titles are a row like the others: tabulate pads real headers by two more characters.
     text = tabulate(
-        cells,
-        headers=[column.title for column in shown],
+        [[column.title for column in shown], *cells],
         tablefmt="plain",
         disable_numparse=True,
-        colalign=["right" if column.right else "left" for column in shown] if rows else None,
+        colalign=["right" if column.right else "left" for column in shown],
     )
     return "\n".join(line.rstrip() for line in text.splitlines())
 

@@ -6,46 +6,21 @@ the node's clock and about the time of creation while nothing arrived; it is tru
 and compared with our clock, so node and proxy must keep their clocks in step (NTP) for `idle_s` to be right.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
-from ng_protocol import ClientStatistics, Endpoint, Media, QueryReply, StatisticsReply, Stream, Tag
+from ng_protocol import ClientStatistics, Endpoint, Media, QueryReply, StatisticsReply, Stream
 from proxy.control.schema import NodeInfo, PartyDetail, StreamDetail
 
 
-@dataclass(frozen=True)
-class Tally:
-    """RTP received from one party. `last_packet`: epoch seconds of the node's clock, None when nothing came.
-
-    `any_packets` counts RTCP too: a muted phone may send nothing else. `codec`: of its first audio, else first media.
-    """
-
-    packets: int
-    any_packets: int
-    last_packet: int | None
-    codec: str | None
+def rtp_packets(party: PartyDetail) -> int:
+    """RTP packets received from a party, over all its media."""
+    return sum(stream.packets for stream in party.streams if "RTP" in stream.component.split("+"))
 
 
-def tally(tag: Tag) -> Tally:
-    """The sums over every media of one party."""
-    packets = any_packets = 0
-    last: int | None = None
-    codec: str | None = None
-    for media in tag.medias:
-        if codec is None or (media.type == "audio" and media.codec):
-            codec = media.codec or codec
-        for stream in media.streams:
-            any_packets += stream.received.packets
-            if stream.is_rtp and stream.received.packets:
-                packets += stream.received.packets
-                last = max(last or 0, stream.last_packet)
-    return Tally(packets, any_packets, last, codec)
-
-
-def codec_chain(tallies: list[Tally]) -> list[str]:
-    """The codecs in the order of the parties; one entry when all speak the same."""
-    codecs = [one.codec for one in tallies if one.codec]
-    return codecs[:1] if len(set(codecs)) == 1 else codecs
+def codec_chain(codecs: Iterable[str | None]) -> list[str]:
+    """The known codecs in the order of the parties; one entry when all speak the same."""
+    known = [codec for codec in codecs if codec]
+    return known[:1] if len(set(known)) == 1 else known
 
 
 def parties(reply: QueryReply, now: float, roles: Mapping[str, tuple[str, str]]) -> list[PartyDetail]:
