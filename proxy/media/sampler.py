@@ -1,7 +1,8 @@
 """Keeps a recent look at every session: a background task that asks the nodes, within a budget.
 
-Each session has a due time in one heap: a few seconds after it was first seen, then again 0.75 to 0.95 of the interval
-after its last query started (the jitter spreads calls that arrived together, the margin pays for waiting in line). A
+Each session has a due time in one heap: a few seconds after it was first seen, then at a random moment within one
+interval (so that calls that arrived together part), then again 0.75 to 0.95 of the interval after its last query
+started (the margin pays for waiting in line). A
 due session goes to the queue of its node; one task per node takes from its queue, not faster than the budget and with
 so many queries in flight at most, so a node that is slow or dead delays no other. After a node failed to answer, its
 queue pauses for a moment: a dead node costs one timeout per in-flight slot, not one per session.
@@ -266,7 +267,7 @@ class Sampler(Generic[S]):
         """One query, from the slot taken to the next due time."""
         now = trio.current_time()
         interval = self.config.interval
-        due = now + interval * self._rng.uniform(0.75, 0.95)
+        due = now + interval * self._rng.uniform(0.05 if entry.asked_at is None else 0.75, 0.95)
         try:
             subject = self._describe(entry.session)
             if entry.gone or subject is None or self._nodes.get(subject.node) is not node:
