@@ -2,7 +2,8 @@
 
 `main` is the only place that prints and the only one that turns failures into statuses; `run` is the same without the
 process around it. Global options may stand before or after the command. With --json stdout carries one JSON document
-or nothing; errors are a sentence on stderr in every mode.
+or nothing; errors are a sentence on stderr in every mode. `direct` brings trio along and is imported only where it is
+used: asking a proxy needs plain sockets, and loading trio takes longer than listing a thousand sessions.
 """
 
 import argparse
@@ -14,11 +15,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
-from mediactl import direct, views
+from mediactl import views
 from mediactl.client import DEFAULT_SOCKET, Proxy, socket_path
 from mediactl.errors import Exit, Failure
 from mediactl.verdict import verdict
 from proxy.control import schema
+
+DEFAULT_LIMIT = 500
+MAX_LIMIT = 1500
+"""About as many call-ids as fit the one UDP datagram of a `list` reply."""
 
 Command = Callable[[argparse.Namespace], "Output"]
 
@@ -86,11 +91,9 @@ def parser() -> argparse.ArgumentParser:
     ls = add("ls", _ls, "list the sessions")
     ls.add_argument("--wide", action="store_true", help="whole ids, addresses and Call-IDs")
     ls.add_argument("--on", metavar="NODE", help="only sessions on this node, by its configured name")
-    ls.add_argument("--number", metavar="TEXT", help="only sessions with this in caller, callee or a Call-ID")
+    ls.add_argument("--number", metavar="TEXT", help="only sessions with this in caller or callee")
     ls.add_argument("--state", choices=("early", "confirmed", "ended"), help="only sessions in this state")
-    ls.add_argument(
-        "--limit", type=_limit, metavar="N", help=f"with --node: calls to list (default {direct.DEFAULT_LIMIT})"
-    )
+    ls.add_argument("--limit", type=_limit, metavar="N", help=f"with --node: calls to list (default {DEFAULT_LIMIT})")
     show = add("show", _show, "one session in full, its node asked now")
     show.add_argument("id", metavar="ID", help="the beginning of a session id or of a SIP Call-ID of the call")
     show.add_argument("--wide", action="store_true", help="with the tags of the parties")
@@ -115,8 +118,8 @@ def _common() -> argparse.ArgumentParser:
 
 
 def _limit(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= direct.MAX_LIMIT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {direct.MAX_LIMIT}")
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_LIMIT}")
     return int(text)
 
 
@@ -128,14 +131,16 @@ def _ls(arguments: argparse.Namespace) -> Output:
     params = schema.SessionsParams(node=arguments.on, number=arguments.number, state=arguments.state)
     note = ""
     if arguments.node:
+        from mediactl import direct
+
         if arguments.on or arguments.state:
             raise Failure(Exit.USAGE, "--on and --state need a proxy: leave them out with --node")
-        listing = direct.run(arguments.node, partial(direct.sessions, limit=arguments.limit or direct.DEFAULT_LIMIT))
+        listing = direct.run(arguments.node, partial(direct.sessions, limit=arguments.limit or DEFAULT_LIMIT))
         found = [info for info in listing.sessions if schema.matches(info, params)]
         if listing.held is not None:
             note = (
-                f"the list was cut at {arguments.limit or direct.DEFAULT_LIMIT} calls, the node holds {listing.held}: "
-                f"raise --limit (at most {direct.MAX_LIMIT}), or ask the proxy, which knows its own calls without limit"
+                f"the list was cut at {arguments.limit or DEFAULT_LIMIT} calls, the node holds {listing.held}: "
+                f"raise --limit (at most {MAX_LIMIT}), or ask the proxy, which knows its own calls without limit"
             )
     elif arguments.limit:
         raise Failure(Exit.USAGE, "--limit is for --node: a proxy lists all its sessions")
@@ -146,7 +151,9 @@ def _ls(arguments: argparse.Namespace) -> Output:
 
 def _show(arguments: argparse.Namespace) -> Output:
     if arguments.node:
-        detail = direct.run(arguments.node, partial(direct.session, prefix=arguments.id))
+        from mediactl import direct
+
+        detail = direct.run(arguments.node, partial(direct.session, prefix=arguments.id, limit=MAX_LIMIT))
     else:
         params = schema.SessionParams(id=arguments.id)
         detail = _proxy(arguments).call("session", schema.SessionDetail, params)
@@ -158,6 +165,8 @@ def _show(arguments: argparse.Namespace) -> Output:
 
 def _nodes(arguments: argparse.Namespace) -> Output:
     if arguments.node:
+        from mediactl import direct
+
         nodes = direct.run(arguments.node, direct.nodes)
     else:
         nodes = _proxy(arguments).call("nodes", list[schema.NodeInfo])

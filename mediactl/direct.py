@@ -31,9 +31,6 @@ from ng_protocol import (
 )
 from proxy.control import schema, streams
 
-DEFAULT_LIMIT = 500
-MAX_LIMIT = 1500
-"""About as many call-ids as fit the one UDP datagram of a `list` reply."""
 IN_FLIGHT = 16
 """Queries under way at a time: a tool must not be the load it came to look at."""
 
@@ -85,7 +82,7 @@ def failure_of_ng(error: NgError) -> Failure:
     return Failure(Exit.NODE, str(error))
 
 
-async def sessions(client: Client, limit: int = DEFAULT_LIMIT) -> Listing:
+async def sessions(client: Client, limit: int) -> Listing:
     """Every call of the node, or `limit` of them."""
     ids = (await client.request(ListCalls(limit=limit))).calls
     found: list[schema.SessionInfo] = []
@@ -115,12 +112,12 @@ async def sessions(client: Client, limit: int = DEFAULT_LIMIT) -> Listing:
     return Listing(found, (await client.request(Statistics())).current.sessions_total)
 
 
-async def session(client: Client, prefix: str) -> schema.SessionDetail:
-    """One call: the id itself first, then the beginning of one among those the node lists."""
+async def session(client: Client, prefix: str, limit: int) -> schema.SessionDetail:
+    """One call: the id itself first, then the beginning of one among the `limit` ids the node lists."""
     try:
         return await _detail(client, prefix)
     except NgLostCall:
-        ids = (await client.request(ListCalls(limit=MAX_LIMIT))).calls
+        ids = (await client.request(ListCalls(limit=limit))).calls
     try:
         call_id = schema.resolve(prefix, ((one, ()) for one in ids))
     except schema.ControlError as error:

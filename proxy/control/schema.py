@@ -225,7 +225,7 @@ class NoParams(msgspec.Struct, forbid_unknown_fields=True):
 class SessionsParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Filters of `sessions`, all optional, all must hold.
 
-    `node`: name of the node; `number`: part of the caller, the callee or a SIP Call-ID, in any case of letters;
+    `node`: name of the node; `number`: part of the caller or of the callee, in any case of letters;
     `state`: early, confirmed or ended.
     """
 
@@ -338,7 +338,7 @@ def matches(info: SessionInfo, params: SessionsParams) -> bool:
         return False
     if params.number is not None:
         wanted = params.number.casefold()
-        return any(wanted in text.casefold() for text in (info.caller, info.callee, *info.call_ids))
+        return wanted in info.caller.casefold() or wanted in info.callee.casefold()
     return True
 
 

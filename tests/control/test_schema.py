@@ -125,8 +125,9 @@ def test_pieces_of_a_list_make_a_list() -> None:
         (schema.SessionsParams(state="early"), False),
         (schema.SessionsParams(number="1000@example"), True),
         (schema.SessionsParams(number="2000"), True),
-        (schema.SessionsParams(number="a1@PHONE"), True),
+        (schema.SessionsParams(number="EXAMPLE.TEST"), True),
         (schema.SessionsParams(number="3000"), False),
+        (schema.SessionsParams(number="A1@phone"), False),
         (schema.SessionsParams(number="1000", node="node2"), False),
     ],
 )
