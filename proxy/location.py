@@ -13,6 +13,7 @@ Times are monotonic seconds, given by the caller.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from ipaddress import ip_address
@@ -118,6 +119,7 @@ class Location:
         self._heap: list[tuple[float, int, Binding]] = []
         self._entries = 0  # breaks ties in the heap
         self._count = 0
+        self._sources: Counter[tuple[str, int]] = Counter()
 
     def __len__(self) -> int:
         return self._count
@@ -141,8 +143,11 @@ class Location:
         if old is None:
             self._users.setdefault(new.aor, []).append(new)
             self._count += 1
+            self._sources[new.received] += 1
             self._file(new)
             return
+        self._forget_source(old)
+        self._sources[new.received] += 1
         sooner = new.expires < old.expires
         for name in Binding.__slots__:
             setattr(old, name, getattr(new, name))
@@ -156,11 +161,21 @@ class Location:
         if not bindings:
             del self._users[binding.aor]
         self._count -= 1
+        self._forget_source(binding)
         binding.expires = GONE
         if len(self._heap) > 2 * self._count + 1024:
             self._heap = [(b.expires, i, b) for i, b in enumerate(self)]
             self._entries = self._count
             heapq.heapify(self._heap)
+
+    def knows_address(self, source: tuple[str, int]) -> bool:
+        """Whether a binding was registered from this (ip, port); expired ones count until a tick removes them."""
+        return source in self._sources
+
+    def _forget_source(self, binding: Binding) -> None:
+        self._sources[binding.received] -= 1
+        if not self._sources[binding.received]:
+            del self._sources[binding.received]
 
     def tick(self, now: float) -> list[Binding]:
         """Remove what has expired and return it."""

@@ -111,14 +111,19 @@ class Anchor:
         """
         rng, now = self._rng, self._clock()
         session = Session(
-            f"{self.policy.instance}-{rng.getrandbits(64):016x}", direct=direct, created=now, created_epoch=self._epoch()
+            f"{self.policy.instance}-{rng.getrandbits(64):016x}",
+            direct=direct,
+            created=now,
+            created_epoch=self._epoch(),
         )
         session.rng = rng
         self.table.add(session)
         name = session.new_name("B" if from_freeswitch else "A")
         received = source if nat and not from_freeswitch else None
         phone = self._party(session, name, self.policy.interface(side), received)
-        return self._add_leg(session, name, call_id, from_tag, phone, caller, callee)
+        leg = self._add_leg(session, name, call_id, from_tag, phone, caller, callee)
+        leg.source = source
+        return leg
 
     def second_leg(self, request: Request, now: float) -> Leg | None:
         """A new INVITE from FreeSWITCH: its leg in the session whose media it carries; None when it carries none.
@@ -146,6 +151,16 @@ class Anchor:
         callee = request.get(H.TO) or b""
         self.engine.note(session, f"leg {name} recognised by the media address of {author.name}")
         return self._add_leg(session, name, request.call_id, request.from_tag, phone, caller, callee)
+
+    def correlates(self, request: Request) -> Session | None:
+        """The session whose media a new INVITE carries (rule 3), without making anything of it."""
+        sdp = extract_sdp(request) if request.body else None
+        known = None if sdp is None else self.table.find(addresses(sdp), request.get(H.X_PGPX))
+        return None if known is None else known.author.session
+
+    def delete_by_token(self, ng_call_id: str, node: str) -> None:
+        """A BYE of a session this process never saw: free its media all the same. Unknown nodes are ignored."""
+        self.engine.delete_unknown(ng_call_id, node)
 
     def set_callee(
         self,

@@ -400,7 +400,11 @@ class Dialogue:
     def _connecting(self, session: Session, author: Party, phone: Party, fs: Party) -> Offer | None:
         """FreeSWITCH's offer on the other leg that connects the same two phones, in progress."""
         for offer in session.offers.values():
-            if offer.speaker.is_freeswitch and offer.speaker is not fs and {offer.author, offer.receiver} == {author, phone}:
+            if (
+                offer.speaker.is_freeswitch
+                and offer.speaker is not fs
+                and {offer.author, offer.receiver} == {author, phone}
+            ):
                 return offer
         return None
 

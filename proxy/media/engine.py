@@ -138,6 +138,12 @@ class Engine:
         if session.node is not None:
             self.pool.nodes[session.node].submit(Delete(call_id=session.id, delete_delay=self.policy.delete_delay))
 
+    def delete_unknown(self, ng_call_id: str, node: str) -> None:
+        """Free an ng call of ours that no session here stands for, named by a signed token."""
+        client = self.pool.nodes.get(node)
+        if client is not None and ng_call_id not in (session.id for session in self.table):
+            client.submit(Delete(call_id=ng_call_id, delete_delay=self.policy.delete_delay))
+
     # -- inside --------------------------------------------------------------------------------------------------------
 
     async def _first(self, session: Session, command: Offer) -> OfferReply:
