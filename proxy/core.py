@@ -244,7 +244,7 @@ class Core:
             if verified is None:
                 return None, None
             if request.method == "BYE" and self.anchor is not None and verified.node != b"-":
-                self.anchor.delete_by_token(verified.ng_call_id.decode(), verified.node.decode())
+                self.anchor.delete_by_token(verified)
         return dialog, leaves
 
     def _learn_side(self, dialog: Dialog, from_caller: bool, request: Request, flow: Flow) -> None:

@@ -87,13 +87,13 @@ class Edge:
             self.anchor = Anchor(
                 self.pool,
                 Policy(
-                    instance=config.proxy.instance,
                     public=config.media.public,
                     lan=config.media.lan,
                     bypass=config.media.bypass,
                     delete_delay=config.media.delete_delay,
                 ),
                 MediaTable(),
+                instance=config.proxy.instance,
                 clock=clock,
                 epoch=epoch,
             )

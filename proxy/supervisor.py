@@ -34,7 +34,7 @@ class Supervisor:
         core.end_session = self.end_session
         core.refuse_callee = self.own.refuse_callee
         if anchor is not None:
-            anchor.own_requests = self
+            anchor.own = self
 
     def dialog_of(self, leg: Leg) -> Dialog | None:
         """The dialog whose media leg this is."""
