@@ -1,10 +1,10 @@
 """One network namespace: made, entered for a moment by a thread of its own, filled with links and addresses, removed.
 
-Theory of operation. A network namespace belongs to a *thread* (setns(2), unshare(2)), so every act "inside" one is a function run in a
-fresh thread that moves there first and ends afterwards: no fork of a program full of threads, and the thread that runs trio never
-leaves home. Netlink (pyroute2, which brings an asyncio loop of its own), `/proc/sys/net` and child processes all follow the thread.
-Everything here blocks for milliseconds: call it through `trio.to_thread.run_sync`. Names live in `/var/run/netns`, so `ip netns exec
-NAME` works on them too.
+Theory of operation. A network namespace belongs to a *thread* (setns(2), unshare(2)), so every act "inside" one is a
+function run in a fresh thread that moves there first and ends afterwards: no fork of a program full of threads, and
+the thread that runs trio never leaves home. Netlink (pyroute2, which brings an asyncio loop of its own),
+`/proc/sys/net` and child processes all follow the thread. Everything here blocks for milliseconds: call it through
+`trio.to_thread.run_sync`. Names live in `/var/run/netns`, so `ip netns exec NAME` works on them too.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
 PREFIX = "mlab"
-"""Every namespace of a run is called `mlab<pid>-<n>-<role>`, so that `sweep` knows its own and whether their maker lives."""
+"""Every namespace of a run is called `mlab<pid>-<n>-<role>`, so that `sweep` knows its own and whether their maker
+lives."""
 
 
 class LabError(Exception):
-    """The lab itself could not do something (a tool failed, a daemon did not start); the text says what and where to look."""
+    """The lab itself could not do something (a tool failed, a daemon did not start); the text says what and where to
+    look."""
 
 
 def in_thread(function: Callable[[], T]) -> T:
@@ -55,7 +57,8 @@ def in_thread(function: Callable[[], T]) -> T:
 
 
 def inside(name: str, function: Callable[[], T]) -> T:
-    """Run `function` in a new thread that is in the namespace `name`. Raises LabError when there is no such namespace."""
+    """Run `function` in a new thread that is in the namespace `name`. Raises LabError when there is no such
+    namespace."""
 
     def body() -> T:
         try:
@@ -168,7 +171,8 @@ def nft(name: str, rules: str) -> None:
 
 
 def udp_socket(name: str, address: str, port: int = 0) -> socket.socket:
-    """A UDP socket born in the namespace and bound there (port 0: any); it stays there whoever uses it. Raises OSError."""
+    """A UDP socket born in the namespace and bound there (port 0: any); it stays there whoever uses it. Raises
+    OSError."""
 
     def body() -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

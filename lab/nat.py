@@ -1,17 +1,18 @@
 """Home routers: the nftables rules that make a namespace one, in the kinds a phone meets.
 
-Theory of operation. The router has an interface `wan` with the public address and `lan` with the phone behind it. What decides a kind
-is (a) whether one phone port keeps one public port for every destination and (b) who may send to that port (RFC 4787 4.1 and 5):
+Theory of operation. The router has an interface `wan` with the public address and `lan` with the phone behind it.
+What decides a kind is (a) whether one phone port keeps one public port for every destination and (b) who may send to
+that port (RFC 4787 4.1 and 5):
 
     kind             one public port for all destinations   packets let in
     full-cone        yes                                    from anywhere
     port-restricted  yes                                    from an address and port the phone sent to
     symmetric        no, a random one per destination       from an address and port the phone sent to
 
-Known phone ports (SIP and RTP) are moved to another public port on purpose: a masquerade would keep the number when it is free, and an
-edge that ignored `rport` or the RTP source port would go unnoticed. Other ports are masqueraded. What no mapping wants is dropped in
-the input hook: otherwise the kernel would keep a conntrack entry for it, and the phone's own mapping to that peer would be refused the
-port a moment later.
+Known phone ports (SIP and RTP) are moved to another public port on purpose: a masquerade would keep the number when
+it is free, and an edge that ignored `rport` or the RTP source port would go unnoticed. Other ports are masqueraded.
+What no mapping wants is dropped in the input hook: otherwise the kernel would keep a conntrack entry for it, and the
+phone's own mapping to that peer would be refused the port a moment later.
 """
 
 from __future__ import annotations

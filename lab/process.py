@@ -1,10 +1,11 @@
 """Daemons of a scenario: started inside a namespace, ready when they answer, ended by pid.
 
-Theory of operation. `Daemon` is one child in a session of its own (a Ctrl-C at the terminal reaches the lab, not them), its output in
-`<name>.log`. The command is `setpriv --pdeathsig KILL ip netns exec NS ...`: both programs exec the next one, so the pid stays that of
-the daemon, and the kernel kills it when the lab is killed itself. For that the parent must be the main thread, so the process is
-spawned directly rather than through trio's worker threads; its end is a readable pidfd. Ready means that a probe got an answer, asked
-again every 20 ms; a daemon that dies first fails at once with the end of its log.
+Theory of operation. `Daemon` is one child in a session of its own (a Ctrl-C at the terminal reaches the lab, not
+them), its output in `<name>.log`. The command is `setpriv --pdeathsig KILL ip netns exec NS ...`: both programs exec
+the next one, so the pid stays that of the daemon, and the kernel kills it when the lab is killed itself. For that the
+parent must be the main thread, so the process is spawned directly rather than through trio's worker threads; its end
+is a readable pidfd. Ready means that a probe got an answer, asked again every 20 ms; a daemon that dies first fails
+at once with the end of its log.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ Probe = Callable[[], Awaitable[bool]]
 class Daemon:
     """A running child. `killed` is set when a scenario ended it on purpose, so that nobody reports its death."""
 
-    def __init__(self, name: str, argv: Sequence[str], namespace: str, log: Path, env: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], namespace: str, log: Path, env: Mapping[str, str] | None
+    ) -> None:
         self.name, self.log, self.killed = name, log, False
         self.argv = [*(("ip", "netns", "exec", namespace) if namespace else ()), *argv]
         with log.open("ab") as output:
@@ -78,7 +81,7 @@ class Daemon:
         raise LabError(f"{self.name} did not answer within {seconds:g} s; the end of {self.log}:\n{tail(self.log)}")
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, patience: float = 3.0) -> None:
-        """End it: `number`, `patience` seconds, then SIGKILL to its whole session. Always completes."""
+        """End it: `number`, `patience` seconds, then SIGKILL to its whole session. Always completes; twice is fine."""
         with trio.CancelScope(shield=True):
             if self.returncode is None:
                 self.killed = True
@@ -89,7 +92,9 @@ class Daemon:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             await self.wait()
-            os.close(self._pidfd)
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+                self._pidfd = -1
 
 
 @asynccontextmanager
@@ -102,7 +107,8 @@ async def daemon(
     env: Mapping[str, str] | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
 ) -> AsyncIterator[Daemon]:
-    """Run a program for the length of the block, its output in `folder/<name>.log`. Raises LabError when it is not installed."""
+    """Run a program for the length of the block, its output in `folder/<name>.log`. Raises LabError when it is not
+    installed."""
     try:
         child = Daemon(name, argv, namespace, folder / f"{name}.log", env)
     except FileNotFoundError as error:
@@ -124,9 +130,24 @@ def tail(log: Path, lines: int = 12) -> str:
 
 @asynccontextmanager
 async def capture(namespace: str, folder: Path, name: str = "edge") -> AsyncIterator[Path]:
-    """tcpdump of every UDP packet and ICMP error on every interface of the namespace, into `<name>.pcap` (link type Linux SLL2)."""
+    """tcpdump of every UDP packet and ICMP error on every interface of the namespace, into `<name>.pcap` (link type
+    Linux SLL2)."""
     file = folder / f"{name}.pcap"
-    argv = ["tcpdump", "-i", "any", "--immediate-mode", "-U", "-n", "-s", "0", "-Z", "root", "-w", str(file), "udp or icmp"]
+    argv = [
+        "tcpdump",
+        "-i",
+        "any",
+        "--immediate-mode",
+        "-U",
+        "-n",
+        "-s",
+        "0",
+        "-Z",
+        "root",
+        "-w",
+        str(file),
+        "udp or icmp",
+    ]
     async with daemon(f"tcpdump-{name}", argv, folder=folder, namespace=namespace, stop_signal=signal.SIGINT) as child:
 
         async def writing() -> bool:

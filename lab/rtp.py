@@ -1,14 +1,16 @@
 """A phone's ear and mouth: real PCMU packets every 20 ms, and what came back, heard by its tone.
 
-Theory of operation. A `MediaPort` is one symmetric RTP socket (it sends from where it receives). It sends a sine tone of its own, so
-that whoever hears it knows who speaks. Tones are multiples of 10 Hz, so five packets (100 ms) repeat exactly and are made once. Every
-packet received is decoded from mu-law (ITU-T G.711) and put through the Goertzel algorithm once per known tone over its own 20 ms:
-the tone holding at least half of the packet's energy is the one heard. Results are cached by payload (a relay hands on the same five),
-so listening costs next to nothing. The record of what was heard, `Hearing`, is asked afterwards with times of trio's clock.
+Theory of operation. A `MediaPort` is one symmetric RTP socket (it sends from where it receives). It sends a sine tone
+of its own, so that whoever hears it knows who speaks. Tones are multiples of 10 Hz, so five packets (100 ms) repeat
+exactly and are made once. Every packet received is decoded from mu-law (ITU-T G.711) and put through the Goertzel
+algorithm once per known tone over its own 20 ms: the tone holding at least half of the packet's energy is the one
+heard. Results are cached by payload (a relay hands on the same five), so listening costs next to nothing. The record
+of what was heard, `Hearing`, is asked afterwards with times of trio's clock.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import struct
@@ -61,7 +63,8 @@ def tone_payloads(frequency: int, amplitude: int = 8000) -> list[bytes]:
 
 @lru_cache(maxsize=4096)
 def recognise(payload: bytes) -> int:
-    """The known tone (Hz) that holds at least half the energy of this PCMU payload, 0 for silence, -1 for any other sound."""
+    """The known tone (Hz) that holds at least half the energy of this PCMU payload, 0 for silence, -1 for any other
+    sound."""
     samples = [ULAW[byte] for byte in payload]
     energy = float(sum(sample * sample for sample in samples))
     if not samples or energy < QUIET * QUIET * len(samples):
@@ -78,7 +81,8 @@ def recognise(payload: bytes) -> int:
 
 
 class Heard(NamedTuple):
-    """One RTP packet received: when (trio's clock), from where, what it carried. `tone` as `recognise` says, -1 when not PCMU."""
+    """One RTP packet received: when (trio's clock), from where, what it carried. `tone` as `recognise` says, -1 when
+    not PCMU."""
 
     at: float
     source: Address
@@ -125,9 +129,10 @@ class Hearing:
         return {packet.source for packet in self.between(since, until)}
 
     def gaps(self, tone: int, since: float, until: float, longer_than: float = 0.1) -> list[tuple[float, float]]:
-        """Times in [since, until) without that tone for more than `longer_than` seconds, as (start, length in seconds)."""
+        """Times in [since, until) without that tone for more than `longer_than` seconds, as (start, length in
+        seconds)."""
         marks = [since, *(p.at for p in self.between(since, until) if p.tone == tone), until]
-        return [(a, b - a) for a, b in zip(marks, marks[1:], strict=False) if b - a > longer_than]
+        return [(a, b - a) for a, b in itertools.pairwise(marks) if b - a > longer_than]
 
     def repeated(self) -> int:
         """Packets that arrived more than once: media runs in a loop or is relayed twice."""

@@ -1,9 +1,10 @@
 """rtpengine nodes: started as operators start them, asked over their own control socket.
 
-Theory of operation. One process per node in the edge's namespace, interfaces `pub` and `lan`, userspace only (`--table=-1`), no
-configuration file (Debian's binds an ng port of its own) and the daemon's *default* `delete-delay` of 30 s: an edge that forgets
-`delete-delay: 0` leaves calls behind, and `calls()` shows them. The client here is a datagram and a reply ("cookie SP bencode",
-rtpengine docs/ng_control_protocol.md): the lab shares no code with the client under test.
+Theory of operation. One process per node in the edge's namespace, interfaces `pub` and `lan`, userspace only
+(`--table=-1`), no configuration file (Debian's binds an ng port of its own) and the daemon's *default* `delete-delay`
+of 30 s: an edge that forgets `delete-delay: 0` leaves calls behind, and `calls()` shows them. The client here is a
+datagram and a reply ("cookie SP bencode", rtpengine docs/ng_control_protocol.md): the lab shares no code with the
+client under test.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class Node:
         return reply is not None and reply.get("result") == "pong"
 
     async def calls(self) -> list[str]:
-        """The call-ids it holds, those waiting for their delayed deletion included. Raises LabError when it does not answer."""
+        """The call-ids it holds, those waiting for their delayed deletion included. Raises LabError when it does not
+        answer."""
         reply = await self.command("list", limit=10_000)
         if reply is None:
             raise LabError(f"rtpengine {self.name} does not answer `list`")
@@ -76,7 +78,7 @@ class Node:
 
     async def query(self, call_id: str) -> dict[str, Any]:
         """What it says about one call. Raises LabError when it does not answer."""
-        reply = await self.command("query", **{"call-id": call_id})
+        reply = await self.command("query", 2.0, **{"call-id": call_id})
         if reply is None:
             raise LabError(f"rtpengine {self.name} does not answer `query`")
         return reply
@@ -99,7 +101,8 @@ def _text(value: Any) -> Any:
 
 @asynccontextmanager
 async def node(network: Network, folder: Path, name: str = "node1", number: int = 0) -> AsyncIterator[Node]:
-    """Run node `number` (0, 1...) of a scenario: its own ng port on 127.0.0.1 of the edge's namespace and its own RTP ports."""
+    """Run node `number` (0, 1...) of a scenario: its own ng port on 127.0.0.1 of the edge's namespace and its own RTP
+    ports."""
     address = ("127.0.0.1", FIRST_NG_PORT + number)
     first = 30_000 + 2_000 * number
     argv = [

@@ -6,11 +6,11 @@
     carrier ---------/    198.51.100.1 | 10.20.0.1           10.20.0.2, .3
     203.0.113.77
 
-Theory of operation. `internet` routes between sites of one /29 each; a host without NAT has the public address itself, behind NAT the
-router has it and the phone is 192.168.1.2 (the same for both phones, as at home). `edge` has one leg in the internet and one in the
-private LAN and forwards nothing; `lan` holds every B2BUA, one address each, and has no route anywhere else, so a B2BUA that tries to
-reach a phone past the edge fails. All names carry a prefix of their own, all addresses are the same in every scenario: namespaces keep
-them apart.
+Theory of operation. `internet` routes between sites of one /29 each; a host without NAT has the public address
+itself, behind NAT the router has it and the phone is 192.168.1.2 (the same for both phones, as at home). `edge` has
+one leg in the internet and one in the private LAN and forwards nothing; `lan` holds every B2BUA, one address each,
+and has no route anywhere else, so a B2BUA that tries to reach a phone past the edge fails. All names carry a prefix
+of their own, all addresses are the same in every scenario: namespaces keep them apart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from lab import nat, namespace
+from lab import namespace, nat
 from lab.namespace import PREFIX, udp_socket
 from lab.nat import Nat
 
@@ -38,7 +38,8 @@ _serial = itertools.count(1)
 
 @dataclass(frozen=True)
 class Site:
-    """A place on the internet: its public `address`, the internet's own address there, and the NAT in front of it, if any."""
+    """A place on the internet: its public `address`, the internet's own address there, and the NAT in front of it, if
+    any."""
 
     role: str
     address: str
@@ -76,7 +77,8 @@ class Shape:
 
 @dataclass
 class Network:
-    """A built `Shape`. `ns(role)` names the namespace of `internet`, `edge`, `lan`, `caller`, `callee`, `carrier`, `caller-nat`..."""
+    """A built `Shape`. `ns(role)` names the namespace of `internet`, `edge`, `lan`, `caller`, `callee`, `carrier`,
+    `caller-nat`..."""
 
     shape: Shape
     prefix: str
