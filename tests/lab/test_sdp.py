@@ -18,7 +18,8 @@ def test_what_is_printed_is_read(direction: str) -> None:
 
 
 def test_media_overrides_session_and_sendrecv_is_the_default() -> None:
-    text = "v=0\no=a 1 2 IN IP4 h\ns=-\nc=IN IP4 198.51.100.1\na=sendonly\nt=0 0\nm=video 9 RTP/AVP 96\nm=audio 30000 RTP/SAVP 0\n"
+    session = "v=0\no=a 1 2 IN IP4 h\ns=-\nc=IN IP4 198.51.100.1\na=sendonly\nt=0 0\n"
+    text = session + "m=video 9 RTP/AVP 96\nm=audio 30000 RTP/SAVP 0\n"
     assert sdp.read(text).remote == ("198.51.100.1", 30000)
     assert sdp.read(text).direction == "sendonly"
     assert sdp.read(text).profile == "RTP/SAVP"
