@@ -19,12 +19,18 @@ from typing import Any
 import trio
 
 from lab.namespace import LabError
+from lab.probe import speaks_sip
 from lab.process import Daemon, daemon, python_environment, python_module
 from lab.rtpengine import Node
 from lab.topology import B2BUA_LAN, EDGE_LAN, EDGE_PUBLIC, Network
 
 SOCKET_PATH_LIMIT = 100
 """Bytes of a unix socket's path: sockaddr_un has 108 (unix(7))."""
+
+NO_CONTROL = bool(os.environ.get("LAB_NO_CONTROL"))
+
+SAMPLE_INTERVAL = 1.0
+"""Seconds between the edge's looks at a call's packet counters: a scenario's call lasts seconds, not minutes."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def configuration(settings: EdgeSettings, network: Network, nodes: Sequence[Node
     for number, address in enumerate(B2BUA_LAN[: network.shape.b2buas], 1):
         blocks.append(_table("[[freeswitch]]", name=f"fs{number}", address=address, port=5060))
     blocks += [_table("[[rtpengine]]", name=node.name, address=node.address) for node in nodes]
-    blocks.append(_table("[media]", public="pub", lan="lan"))
+    blocks.append(_table("[media]", public="pub", lan="lan", sample_interval=SAMPLE_INTERVAL))
     blocks += [_table("[[users]]", name=name, uri=uri) for name, uri in settings.users.items()]
     if settings.carrier:
         address = network.site("carrier").address
@@ -76,8 +82,8 @@ def _write(file: Path, text: str) -> None:
 class Edge:
     """The running edge. `config` and `control` are the paths of its file and socket."""
 
-    def __init__(self, child: Daemon, config: Path, control: Path) -> None:
-        self.daemon, self.config, self.control = child, config, control
+    def __init__(self, child: Daemon, network: Network, config: Path, control: Path) -> None:
+        self.daemon, self.config, self.control, self._network = child, config, control, network
 
     async def ask(self, method: str, **params: object) -> Any:
         """One control API request; its result. Raises LabError with the edge's words when it is an error or no answer
@@ -99,7 +105,11 @@ class Edge:
         raise LabError(f"the edge did not answer {method!r} on {self.control} within 3 s")
 
     async def answers(self) -> bool:
-        """Whether the control socket answers."""
+        """Whether it answers SIP on its public socket, and its control socket."""
+        if not await speaks_sip(self._network.ns("edge"), EDGE_PUBLIC, (EDGE_PUBLIC, 5060)):
+            return False
+        if NO_CONTROL:
+            return True
         try:
             await self.ask("hello")
         except (OSError, LabError):
@@ -108,12 +118,14 @@ class Edge:
 
     async def sessions(self) -> list[dict[str, Any]]:
         """The live sessions it lists (SessionInfo of the control API)."""
+        if NO_CONTROL:
+            return []
         found = await self.ask("sessions")
         return [session for session in found if session["state"] != "ended"]
 
     async def mediactl(self, *arguments: str) -> str:
         """What `mediactl ARGUMENTS` prints on this edge. Raises LabError with its stderr when it fails."""
-        command = python_module("mediactl", "--control", str(self.control), *arguments)
+        command = python_module("mediactl", "--socket", str(self.control), *arguments)
         done = await trio.run_process(
             command,
             capture_stdout=True,
@@ -140,6 +152,6 @@ async def edge(settings: EdgeSettings, network: Network, nodes: Sequence[Node], 
         argv = python_module("proxy.app", str(config))
         namespace = network.ns("edge")
         async with daemon("edge", argv, folder=folder, namespace=namespace, env=python_environment()) as child:
-            running = Edge(child, config, control)
+            running = Edge(child, network, config, control)
             await child.ready(running.answers)
             yield running

@@ -13,11 +13,8 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 
-import trio
-
-from lab.namespace import udp_socket
+from lab.probe import speaks_sip
 from lab.process import Daemon, daemon, python_environment, python_module
-from lab.sip import Message
 from lab.topology import B2BUA_LAN, EDGE_LAN, Network
 
 SIP_PORT = 5060
@@ -51,28 +48,7 @@ class Switch:
 
     async def answers(self) -> bool:
         """Whether it answers OPTIONS with anything."""
-        raw = await trio.to_thread.run_sync(udp_socket, self._network.ns("edge"), EDGE_LAN)
-        with trio.socket.from_stdlib_socket(raw) as sock, trio.move_on_after(0.3):
-            try:
-                await sock.connect(self.address)
-                await sock.send(_options(self.address, sock.getsockname()).encode())
-                return (await sock.recv(65535)).startswith(b"SIP/2.0")
-            except ConnectionRefusedError:
-                await trio.sleep(0.02)
-        return False
-
-
-def _options(target: tuple[str, int], local: tuple[str, int]) -> Message:
-    out = Message(method="OPTIONS", uri=f"sip:{target[0]}:{target[1]}")
-    out.headers += [
-        ("Via", f"SIP/2.0/UDP {local[0]}:{local[1]};branch=z9hG4bKprobe{local[1]};rport"),
-        ("Max-Forwards", "70"),
-        ("From", f"<sip:probe@{local[0]}>;tag=probe"),
-        ("To", f"<{out.uri}>"),
-        ("Call-ID", f"probe-{local[1]}@{local[0]}"),
-        ("CSeq", "1 OPTIONS"),
-    ]
-    return out
+        return await speaks_sip(self._network.ns("edge"), EDGE_LAN, self.address)
 
 
 @asynccontextmanager

@@ -33,7 +33,7 @@ def test_the_file_says_what_the_network_is() -> None:
             {"name": "fs2", "address": "10.20.0.3", "port": 5060},
         ],
         "rtpengine": [{"name": "node1", "address": "127.0.0.1:2223"}],
-        "media": {"public": "pub", "lan": "lan"},
+        "media": {"public": "pub", "lan": "lan", "sample_interval": 1.0},
         "users": [{"name": "1000", "uri": "sip:1000@203.0.113.9:5060"}],
         "carrier": {"uri": "sip:203.0.113.77:5060", "addresses": ["203.0.113.77"]},
         "timers": {"first_reply": 2.0},
@@ -60,7 +60,7 @@ async def asked(tmp_path: Path, reply: bytes, method: str = "sessions") -> Any:
             for piece in (reply[:5], reply[5:]):
                 await connection.send(piece)
 
-    edge = Edge(cast(Any, None), tmp_path, path)
+    edge = Edge(cast(Any, None), cast(Any, None), tmp_path, path)
     result: Any = None
     with listener:
         async with trio.open_nursery() as nursery:
@@ -87,7 +87,3 @@ async def test_live_sessions_only(tmp_path: Path) -> None:
 )
 async def test_errors_are_told(tmp_path: Path, reply: bytes, said: str) -> None:
     assert said in await asked(tmp_path, reply, "what")
-
-
-async def test_an_edge_that_is_not_there_does_not_answer(tmp_path: Path) -> None:
-    assert not await Edge(cast(Any, None), tmp_path, tmp_path / "none.sock").answers()
