@@ -33,7 +33,7 @@ class Daemon:
     ) -> None:
         self.name, self.log, self.killed = name, log, False
         self.argv = [*(("ip", "netns", "exec", namespace) if namespace else ()), *argv]
-        with log.open("ab") as output:
+        with log.open("wb") as output:
             self._child = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *self.argv],
                 stdin=subprocess.DEVNULL,
@@ -56,7 +56,8 @@ class Daemon:
             return ""
         code = self.returncode
         how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-        return f"{self.name} {how}; the end of {self.log}:\n{tail(self.log)}"
+        last = tail(self.log, 1)
+        return f"{self.name} {how}: {last} (see {self.log})"
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal a scenario wants it to get (SIGKILL, SIGSTOP); its death is expected from now on."""
@@ -78,7 +79,8 @@ class Daemon:
                 if await probe():
                     return
                 await trio.sleep(0.02)
-        raise LabError(f"{self.name} did not answer within {seconds:g} s; the end of {self.log}:\n{tail(self.log)}")
+        last = tail(self.log, 1)
+        raise LabError(f"{self.name} did not answer within {seconds:g} s: {last} (see {self.log})")
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, patience: float = 3.0) -> None:
         """End it: `number`, `patience` seconds, then SIGKILL to its whole session. Always completes; twice is fine."""
@@ -119,13 +121,13 @@ async def daemon(
         await child.stop(stop_signal)
 
 
-def tail(log: Path, lines: int = 12) -> str:
+def tail(log: Path, lines: int) -> str:
     """The last lines of a log, for an error text."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return f"(cannot read {log}: {error})"
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or "    (empty)"
+    return "\n".join(text.strip().splitlines()[-lines:]) or "(it said nothing)"
 
 
 @asynccontextmanager

@@ -53,6 +53,7 @@ def configuration(settings: EdgeSettings, network: Network, nodes: Sequence[Node
             control=str(control),
             domains=["example.test"],
             log_level=settings.log_level,
+            **({"media": False} if os.environ.get("LAB_NO_MEDIA") else {}),
         ),
         _table("[[listen]]", name="public", address=EDGE_PUBLIC, port=5060, side="public"),
         _table("[[listen]]", name="lan", address=EDGE_LAN, port=5080, side="lan"),
