@@ -161,7 +161,7 @@ async def capture(namespace: str, folder: Path, name: str = "edge") -> AsyncIter
 
 def python_module(module: str, *arguments: str) -> list[str]:
     """The command line of one of our own modules under this interpreter."""
-    return [sys.executable, "-m", module, *arguments]
+    return [sys.executable, "-P", "-m", module, *arguments]  # -P: the current directory is not searched
 
 
 SOURCE_TREE = Path(__file__).resolve().parent.parent

@@ -56,7 +56,15 @@ async def switch(network: Network, folder: Path, kind: Kind, number: int = 0) ->
     """Run B2BUA `number` (0, 1) for the length of the block."""
     name = f"fs{number + 1}"
     address = (B2BUA_LAN[number], SIP_PORT)
-    argv = python_module("lab.b2bua", "--listen", f"{address[0]}:{SIP_PORT}", "--edge", f"{EDGE_LAN}:{EDGE_LAN_PORT}")
+    argv = python_module(
+        "lab.b2bua",
+        "--3pcc-proxy",
+        "--callid-as-uuid",
+        "--listen",
+        f"{address[0]}:{SIP_PORT}",
+        "--edge",
+        f"{EDGE_LAN}:{EDGE_LAN_PORT}",
+    )
     async with daemon(name, argv, folder=folder, namespace=network.ns("lan"), env=python_environment()) as child:
         running = Switch(name, address, network, child)
         await child.ready(running.answers, seconds=20.0)
