@@ -2,17 +2,17 @@
 
 The figures of a run count only when the node itself saw one offer, one answer and one delete for every call: with
 Debian's defaults (delete-delay 30 s, a small port range) the ports run out after some 2,500 calls and the rest go
-unanchored without a single error in sipp. rtpengine 10.5 keeps the totals as `controlstatistics.total*count` in the
-reply to `statistics`; a retransmitted command (same cookie) is answered from its cache and not counted again.
+unanchored without a single error in sipp. A retransmitted command (same cookie) is answered from the node's cache and
+not counted again.
 """
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-import bencodepy
+import trio
 
 from lab.bench.processes import BenchError, Daemon
+from ng_protocol import NgError, Statistics, StatisticsReply, open_client
 
 ADDRESS = "127.0.0.1"
 NG_PORT = 2223
@@ -42,30 +42,22 @@ class NodeTotals:
         )
 
 
-def totals_from(reply: dict[bytes, object]) -> NodeTotals:
-    """Totals out of a decoded `statistics` reply of rtpengine 10.5; BenchError when it has another shape."""
-    statistics = reply.get(b"statistics")
-    control = statistics.get(b"controlstatistics") if isinstance(statistics, dict) else None
-    if not isinstance(control, dict):
-        raise BenchError("rtpengine's statistics reply has no controlstatistics: not the 10.5 shape this bench knows")
-    errors = sum(int(proxy[b"errorcount"]) for proxy in control[b"proxies"])
-    offers, answers, deletes = (int(control[f"total{verb}count".encode()]) for verb in ("offer", "answer", "delete"))
-    return NodeTotals(offers, answers, deletes, errors)
+def totals_from(reply: StatisticsReply) -> NodeTotals:
+    """What a `statistics` reply says of the commands the node carried out since it started."""
+    return NodeTotals(reply.commands("offer"), reply.commands("answer"), reply.commands("delete"), reply.errors)
 
 
 def read_totals() -> NodeTotals:
-    """Ask the running node."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(3.0)
-        sock.connect((ADDRESS, NG_PORT))
-        sock.send(b"bench " + bencodepy.encode({"command": "statistics"}))
-        try:
-            cookie, _, body = sock.recv(65535).partition(b" ")
-        except (TimeoutError, ConnectionRefusedError) as error:
-            raise BenchError(f"rtpengine on {ADDRESS}:{NG_PORT} did not answer `statistics`: {error}") from error
-    if cookie != b"bench":
-        raise BenchError(f"rtpengine on {ADDRESS}:{NG_PORT} answered with the cookie {cookie!r}, not ours")
-    return totals_from(bencodepy.decode(body))
+    """Ask the running node; BenchError when it does not answer."""
+
+    async def ask() -> StatisticsReply:
+        async with open_client(f"{ADDRESS}:{NG_PORT}", name="bench") as client:
+            return await client.request(Statistics())
+
+    try:
+        return totals_from(trio.run(ask))
+    except NgError as error:
+        raise BenchError(f"the node's totals could not be read: {error}") from error
 
 
 def start_node(folder: Path) -> Daemon:

@@ -13,7 +13,6 @@ from lab.bench.pairs import Result
 from lab.bench.sides import MODES
 from lab.bench.sipp import Load
 
-
 TEXT = """\
 # Performance
 
