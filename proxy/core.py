@@ -13,6 +13,7 @@ What comes back passes ``fix_response`` (Contact alias for phones behind NAT, CS
 from __future__ import annotations
 
 import heapq
+import zlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -31,12 +32,14 @@ from proxy.forward import (
     spend_hop_untrusted,
     strip_routes_untrusted,
 )
+from proxy.outcome import Outcome
 from proxy.relay import Branch, Relay, Target
 from proxy.sip.message import H, Request, Response, make_response
 from proxy.sip.parser import BadMessage, validate_untrusted
-from proxy.sip.uri import Uri, parse_uri_untrusted
+from proxy.sip.uri import Uri
 from proxy.stack import ServerKey, Stack, Transaction
-from proxy.token import Signer
+from proxy.stories import Stories
+from proxy.token import Signer, Token
 
 if TYPE_CHECKING:
     from proxy.config import Timers
@@ -79,6 +82,8 @@ class Core:
         self.end_session: Callable[[Dialog, bytes], None] = lambda dialog, reason: None
         self._alarms: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
+        self.outcome = Outcome(self)
+        self.stories = Stories(self)
         stack.user = self
 
     def add_listener(self, listener: Listener) -> None:
@@ -123,7 +128,7 @@ class Core:
         relay = self._open(request, flow, key, now, behind_nat)
         relay.nat = behind_nat
         assert self.make_call is not None
-        self.start_story(self._run, self.make_call(relay, flow, behind_nat))
+        self.start_story(self.stories.run_route, self.make_call(relay, flow, behind_nat))
 
     def _repair_source(self, request: Request, flow: Flow) -> bool:
         """NAT test 19 (RFC 1918 Contact, Via address or port not the source) for everybody but FreeSWITCH: the Contact gets
@@ -204,7 +209,7 @@ class Core:
             self._learn_side(dialog, relay.from_caller, request, flow)
             if dialog.leg is not None and self.anchor is not None and self.anchor.needs(dialog.leg, request):
                 relay.story = True
-                self.start_story(self.in_dialog_story, relay, leaves)
+                self.start_story(self.stories.in_dialog, relay, leaves)
                 return
         self.relay_in_dialog(relay, leaves, now)
 
@@ -220,11 +225,11 @@ class Core:
         leaves = own_listener(taken[-1], self.own)
         dialog = self.dialogs.find(request)
         if dialog is None:
-            token = taken[0].param(b"t")
-            if not token or not self.signer.matches(token, request.call_id):
+            verified = self.verify_token(taken[0].param(b"t"), request.call_id)
+            if verified is None:
                 return None, None
             if request.method == "BYE" and self.anchor is not None:
-                self.anchor.delete_by_token(self.signer.verify_untrusted(token))
+                self.anchor.delete_by_token(verified)
         return dialog, leaves
 
     def _learn_side(self, dialog: Dialog, from_caller: bool, request: Request, flow: Flow) -> None:
@@ -247,7 +252,7 @@ class Core:
             relay.dialog.translate(copy, relay.from_caller)
         target = self.in_dialog_target_untrusted(copy, relay.dialog, leaves)
         if target is None:
-            self.start_story(self.resolve_in_dialog, relay, copy, leaves)
+            self.start_story(self.stories.resolve_in_dialog, relay, copy, leaves)
             return
         relay.send(self.prepare(relay, copy, target), now)
 
@@ -274,9 +279,10 @@ class Core:
             return True
         return self.known_address(addr)
 
-    def prepare(self, relay: Relay, request: Request, target: Target) -> Branch:
+    def prepare(self, relay: Relay, request: Request, target: Target, branch: bytes | None = None) -> Branch:
         """Put our Via on a request copy and make it a branch."""
-        branch = self.stack.new_branch(loop_hash(relay.request))
+        if branch is None:
+            branch = self.stack.new_branch(loop_hash(relay.request))
         request.prepend(H.VIA, b"SIP/2.0/UDP " + target.flow.listener.via + b";branch=" + branch)
         return Branch(relay, request, branch, target)
 
@@ -297,7 +303,7 @@ class Core:
                 if dialog.leg is not None and self.anchor is not None:
                     self.anchor.confirmed(dialog.leg)
                     if self.anchor.needs(dialog.leg, request):
-                        self.start_story(self.ack_story, request, dialog, leaves, from_caller)
+                        self.start_story(self.stories.ack, request, dialog, leaves, from_caller)
                         return
             self.send_ack(request, dialog, leaves)
         except BadMessage:
@@ -307,7 +313,7 @@ class Core:
         """Forward an ACK statelessly with a branch of its own."""
         target = self.in_dialog_target_untrusted(request, dialog, leaves)
         if target is None:
-            self.start_story(self.resolve_ack, request, leaves)
+            self.start_story(self.stories.resolve_ack, request, leaves)
             return
         self.send_ack_to(request, target.flow)
 
@@ -319,3 +325,48 @@ class Core:
         if self.stack.tap is not None:
             self.stack.tap("out", data, flow)
         flow.send_nowait(data)
+
+    # -- small services -------------------------------------------------------------------------------------------
+
+    def token(self, ng_call_id: bytes, leg: bytes, node: bytes, call_id: bytes) -> bytes:
+        """The Record-Route token of one dialog; good for its Call-ID only."""
+        return self.signer.sign(ng_call_id, b"%b.%08x" % (leg, zlib.crc32(call_id)), node)
+
+    def verify_token(self, token: bytes | None, call_id: bytes) -> Token | None:
+        """The token's content when we signed it for this Call-ID."""
+        if not token:
+            return None
+        found = self.signer.verify_untrusted(token)
+        if found is None or found.leg.rpartition(b".")[2] != b"%08x" % zlib.crc32(call_id):
+            return None
+        return found
+
+    def local_tag(self, request: Request) -> bytes:
+        """The To tag of responses made here; the same for one Call-ID and From tag, so retransmissions agree."""
+        return self.stack.stateless_tag(request)
+
+    def drop_client(self, tx: Transaction | None) -> None:
+        """Stop a client transaction without telling anybody."""
+        if tx is not None:
+            self.stack.abandon(tx)
+
+    def alarm(self, at: float, function: Callable[..., None], *args: Any) -> None:
+        """Call ``function(*args, now)`` at or soon after ``at``; it checks itself whether it is still wanted."""
+        self._count += 1
+        heapq.heappush(self._alarms, (at, self._count, function, args))
+
+    def next_deadline(self) -> float | None:
+        """When ``tick`` is due."""
+        mine = self._alarms[0][0] if self._alarms else None
+        theirs = self.stack.next_deadline()
+        if mine is None or theirs is None:
+            return mine if theirs is None else theirs
+        return min(mine, theirs)
+
+    def tick(self, now: float) -> None:
+        """Fire transaction timers and alarms that are due."""
+        self.stack.tick(now)
+        alarms = self._alarms
+        while alarms and alarms[0][0] <= now:
+            _, _, function, args = heapq.heappop(alarms)
+            function(*args, now)

@@ -41,7 +41,7 @@ class CSeqMap:
 
     def outgoing(self, number: int) -> int:
         """Translate the CSeq number of a request, an ACK or a CANCEL, or the number inside a RAck."""
-        if not self.offset and number + 0 > self.last_out:
+        if not self.offset and number > self.last_out:
             self.last_in = self.last_out = number
             return number
         known = self.recent.get(number)
@@ -55,6 +55,10 @@ class CSeqMap:
             self.last_out = shifted
             self._remember(number, shifted)
         return shifted
+
+    def known(self, number: int) -> int:
+        """Like ``outgoing`` for a request that has passed already; never moves the map."""
+        return self.recent.get(number, number + self.offset)
 
     def own(self) -> int:
         """The number for a request of ours in this direction."""
@@ -97,7 +101,6 @@ class Dialog:
 
     __slots__ = (
         "acked",
-        "branches",
         "call_id",
         "callee",
         "caller",
@@ -107,7 +110,7 @@ class Dialog:
         "expires_at",
         "interval",
         "leg",
-        "token",
+        "phone_calls",
         "up",
     )
 
@@ -118,18 +121,24 @@ class Dialog:
         self.leg = leg
         self.down = CSeqMap()  # caller to callee
         self.up = CSeqMap()  # callee to caller
-        self.token = b""
+        self.phone_calls = True  # the caller is a phone; False when it is FreeSWITCH (leg B)
         self.acked = False
         self.ended = False
         self.confirmed_at: float | None = None
         self.interval = 0  # seconds of an agreed session timer (RFC 4028), 0 when none
         self.expires_at: float | None = None
-        self.branches: dict[bytes, Leg] = {}
 
     @property
     def key(self) -> bytes:
         """Index key: Call-ID and the caller's tag."""
         return dialog_key(self.call_id, self.caller.tag)
+
+    def from_phone(self, from_caller: bool) -> bool:
+        """Whether that side is the leg's phone; in a call without B2BUA the caller's side stands for it."""
+        leg = self.leg
+        if leg is None or leg.direct:
+            return from_caller
+        return from_caller is self.phone_calls
 
     def from_caller(self, request: Request) -> bool:
         """True when ``request`` travels from the dialog's caller to its callee."""
@@ -155,7 +164,7 @@ class Dialog:
         parts = rack.split() if rack is not None else []
         if len(parts) == 3 and parts[1].isdigit():
             invite = int(parts[1])
-            shifted = numbers.recent.get(invite, invite + numbers.offset if invite > numbers.last_in else invite)
+            shifted = numbers.known(invite)
             if shifted != invite:
                 request.set(H.RACK, b"%s %d %s" % (parts[0], shifted, parts[2]))
 
@@ -195,6 +204,10 @@ class Dialogs:
         if found is None:
             found = self._by_key.get(call_id + b"\0" + message.to_tag)
         return found
+
+    def get(self, call_id: bytes, caller_tag: bytes) -> Dialog | None:
+        """The dialog with this Call-ID and caller's tag."""
+        return self._by_key.get(dialog_key(call_id, caller_tag))
 
     def remove(self, dialog: Dialog) -> None:
         """Forget a dialog; unknown ones are fine."""

@@ -152,6 +152,8 @@ class Branch:
         self.cancelled = True
         core = self.relay.core
         request = make_cancel(self.request)
+        if self.relay.cancel_reason is not None:
+            request.append(H.REASON, self.relay.cancel_reason)
         core.stack.send_request(request, self.branch, self.target.flow, _CANCEL_USER, now)
         core.alarm(now + core.timers.cancel, self._cancel_unanswered)
 
@@ -195,6 +197,7 @@ class Relay:
 
     __slots__ = (
         "branches",
+        "cancel_reason",
         "cancelled",
         "core",
         "dialog",
@@ -227,6 +230,7 @@ class Relay:
         self.result: Response | None = None  # of the current round
         self.final_code = 0  # of the final response sent up, 0 while none was
         self.cancelled = False
+        self.cancel_reason: bytes | None = None
         self.queue: deque[tuple[Branch, Response]] = deque()
         self.sent_2xx: dict[bytes, bytes] = {}
         self.dialog: Dialog | None = None
@@ -275,7 +279,7 @@ class Relay:
         if self.wake_up is not None:
             self.wake_up()
         elif not self.story:
-            self.core.start_story(self.core.late_responses, self)
+            self.core.start_story(self.core.stories.late_responses, self)
 
     def process(self, branch: Branch, response: Response, now: float) -> None:
         """One response, its SDP already taken care of (RFC 3261 16.7 steps 3 to 10)."""
@@ -292,7 +296,7 @@ class Relay:
             return
         if not first or branch not in self.round:
             return
-        self.core.branch_failed(self, branch, response)
+        self.core.outcome.branch_failed(self, branch, response)
         if code >= 600:
             self.cancel_others(branch, now)
         if self.result is None and all(other.final is not None for other in self.round):
@@ -310,7 +314,7 @@ class Relay:
             self.cancel_others(branch, now)
         if self.result is None:
             self.result = response
-            self.core.relay_done(self, branch, response, now)
+            self.core.outcome.relay_done(self, branch, response, now)
         if self.wake_up is not None:
             self.wake_up()
 
@@ -332,7 +336,7 @@ class Relay:
         chosen = next((branch for branch in self.round if branch.final is best), None)
         self._add_challenges(best)
         self.send_up(chosen, best, now)
-        self.core.relay_done(self, chosen, best, now)
+        self.core.outcome.relay_done(self, chosen, best, now)
 
     def _add_challenges(self, best: Response) -> None:
         """Item 7: a 401 or 407 carries the challenges of all branches that gave one."""
@@ -348,13 +352,13 @@ class Relay:
 
     def give_up_quietly(self, branch: Branch, now: float) -> None:
         """A non-INVITE nobody answered: no response, the server transaction is forgotten."""
-        self.core.branch_failed(self, branch, branch.final)
+        self.core.outcome.branch_failed(self, branch, branch.final)
         if self.wake_up is not None or self.story:
             self.finish_round(best_of(self.round), now)
             return
         self.core.stack.abandon(self.tx)
         if branch.final is not None:
-            self.core.relay_done(self, branch, branch.final, now)
+            self.core.outcome.relay_done(self, branch, branch.final, now)
 
     def send_up(self, branch: Branch | None, response: Response, now: float) -> bytes:
         """Pass one response on to whoever sent the request; returns the bytes sent."""
@@ -363,7 +367,7 @@ class Relay:
             assert branch is not None
             if not strip_via(response):
                 return b""
-            self.core.fix_response(self, branch, response)
+            self.core.outcome.fix_response(self, branch, response)
         data = response.to_bytes()
         if response.code >= 200:
             if self.final_code == 0 or response.code < 300:
@@ -386,7 +390,7 @@ class Relay:
             self.final_code = code
         self.core.stack.respond(self.tx, code, response.to_bytes(), now)
         if code >= 200:
-            self.core.relay_done(self, None, response, now)
+            self.core.outcome.relay_done(self, None, response, now)
 
     # -- cancelling -----------------------------------------------------------------------------------------------
 
