@@ -7,6 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin/python
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 ARGS ?=
 
 help: ## this list
