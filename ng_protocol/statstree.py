@@ -104,8 +104,8 @@ class StatisticsReply(_Node, frozen=True):
         return sum(interface.ports.used for interface in self.interfaces)
 
     def commands(self, name: str) -> int:
-        """How many commands of one kind the daemon executed: ``offer``, ``answer``, ``delete``, ``ping``, ``query``,
-        ..."""
+        """How many commands of one kind the daemon executed, by its own short name: ``offer``, ``answer``, ``delete``,
+        ``ping``, ``query``, ``list``, ``stats``, ``startrec``, ..."""
         value = self.control.get(f"total{name}count", 0)
         return value if isinstance(value, int) else 0
 

@@ -31,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
         description="SIP edge that anchors media on rtpengine and passes signalling to FreeSWITCH.",
     )
     made.add_argument("config", nargs="?", type=Path, help="configuration file (TOML)")
-    made.add_argument("--check", metavar="FILE", type=Path, help="check a configuration file, say what it would do, and exit")
+    made.add_argument(
+        "--check", metavar="FILE", type=Path, help="check a configuration file, say what it would do, and exit"
+    )
     made.add_argument("--version", action="version", version=f"mediactl-proxy {__version__}")
     return made
 
@@ -46,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load(arguments.config)
         logging.basicConfig(
-            level=config.proxy.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+            level=config.proxy.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+            stream=sys.stderr,
         )
         trio.run(serve, config)
     except (ConfigError, ScriptError) as error:
@@ -79,7 +83,9 @@ async def serve(config: Config) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(edge.run)
             for listener in edge.listeners:
-                log.info("listening on udp %s:%d (%s, %s)", listener.address, listener.port, listener.name, listener.side)
+                log.info(
+                    "listening on udp %s:%d (%s, %s)", listener.address, listener.port, listener.name, listener.side
+                )
             # What lives as long as the process need not be looked at by every collection.
             gc.collect()
             gc.freeze()

@@ -33,7 +33,7 @@ from proxy.media.pool import Pool
 from proxy.media.table import MediaTable
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
-from proxy.routing import Call, Route, Service, load_script
+from proxy.routing import Call, Service, load_script
 from proxy.sip.message import Response, make_request
 from proxy.sip.transaction import Timers
 from proxy.sip.uri import parse_uri_untrusted
@@ -111,11 +111,9 @@ class Edge:
             timers.options,
         )
         domains = frozenset(domain.encode().lower() for domain in config.proxy.domains)
-        self.location = Location(max_bindings=config.registrar.max_bindings)
+        self.location = Location()
         self.registrar = Registrar(
-            self.location,
-            config.registrar,
-            domains | {host for listener in self.listeners for host, _ in listener.own},
+            self.location, domains | {host for listener in self.listeners for host, _ in listener.own}, config.registrar
         )
         self.service = Service(
             core=self.core,
@@ -131,11 +129,7 @@ class Edge:
             freeswitch_reply=timers.freeswitch_reply,
             anchor_calls=self.anchor is not None,
         )
-        self._static = {
-            address
-            for uri in self.service.users.values()
-            if (address := _address_of(uri)) is not None
-        }
+        self._static = {address for uri in self.service.users.values() if (address := _address_of(uri)) is not None}
         self.core.is_freeswitch = self.dispatcher.is_freeswitch
         self.core.known_address = self._known_address
         self.core.make_call = self._make_call

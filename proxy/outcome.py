@@ -1,15 +1,15 @@
 """What responses mean for dialogs and media sessions: confirmed, refreshed, failed, over.
 
-``relay`` calls in here at three points: ``fix_response`` before a response goes up, ``branch_failed`` when one branch has
-ended, ``relay_done`` when the request as a whole has its final response. Ring 1: nothing waits; work for rtpengine is
-queued by the anchor.
+``relay`` calls in here at three points: ``fix_response`` before a response goes up, ``branch_failed`` when one branch
+has ended, ``relay_done`` when the request as a whole has its final response. Ring 1: nothing waits; work for
+rtpengine is queued by the anchor.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy import nat
+from proxy.contact import needs_alias
 from proxy.dialogs import Dialog, Side, dialog_key
 from proxy.flow import Listener
 from proxy.forward import own_listener, record_route, route_uri_untrusted
@@ -40,12 +40,12 @@ class Outcome:
         flow = branch.target.flow
         if self.core.is_freeswitch(flow.addr[0]):
             return
-        response.remove(H.X_PGPX)
-        value = response.first_value(H.CONTACT)
-        if value is None or relay.request.method not in ("INVITE", "UPDATE", "SUBSCRIBE", "REFER", "NOTIFY"):
+        if H.X_PGPX in response.ids:
+            response.remove(H.X_PGPX)
+        if relay.request.method not in ("INVITE", "UPDATE", "SUBSCRIBE", "REFER", "NOTIFY"):
             return
-        if nat.contact_needs_alias(value, flow.addr):
-            response.replace_first_value(H.CONTACT, nat.add_alias(value, flow.addr, "udp"))
+        if needs_alias(response, flow.addr):
+            self.core.add_alias(response, flow.addr)
             if dialog is not None:
                 side = dialog.callee if relay.from_caller else dialog.caller
                 side.alias = flow.addr
@@ -72,7 +72,9 @@ class Outcome:
             token = self.core.token(b"-", b"-", b"-", request.call_id)
         else:
             session = leg.session
-            token = self.core.token(session.id.encode(), leg.name.encode(), session.node.encode() or b"-", request.call_id)
+            token = self.core.token(
+                session.id.encode(), leg.name.encode(), session.node.encode() or b"-", request.call_id
+            )
         record_route(request, came, leaves, token)
 
     # -- ends -----------------------------------------------------------------------------------------------------

@@ -138,9 +138,14 @@ class Sdp:
 
     @property
     def is_hold(self) -> bool:
-        """Whether the author asks the other side to stop sending: sendonly, inactive, or c=0.0.0.0 (RFC 2543 hold)."""
+        """Whether the author asks the other side to stop sending: sendonly, inactive, or c=0.0.0.0 (RFC 2543 hold).
+
+        With ICE, 0.0.0.0 only says that the candidates are yet to come (RFC 8840 section 4.3.1).
+        """
         main = self._main()
-        return main is not None and (main.direction in ("sendonly", "inactive") or main.address in _UNSPECIFIED)
+        if main is None:
+            return False
+        return main.direction in ("sendonly", "inactive") or (main.address in _UNSPECIFIED and not self.has_ice)
 
     def codecs(self) -> list[str]:
         """Formats of the m= line that `direction` speaks of, as "PCMU/8000"; a number nobody explains stays."""
@@ -290,10 +295,14 @@ def replace_direction(body: bytes, direction: str) -> bytes:
     in_media = active = done = False
 
     def close() -> None:
+        """End a section: give it a direction line, before any empty lines that trail it."""
         if active and not done:
-            if out and not out[-1].endswith(b"\n"):
-                out[-1] += eol
-            out.append(wanted + eol)
+            at = len(out)
+            while out[at - 1].strip() == b"":
+                at -= 1
+            if not out[at - 1].endswith(b"\n"):
+                out[at - 1] += eol
+            out.insert(at, wanted + eol)
 
     for line in _lines(body):
         text = line.rstrip(b"\r\n")
@@ -395,17 +404,33 @@ _PART_LENGTH = re.compile(rb"((?:\A|\n)(?:content-length|l)[ \t]*+:[ \t]*+)\d++"
 
 def _multipart(body: bytes, boundary: bytes) -> list[_Part]:
     """The application/sdp parts (RFC 2046 section 5.1.1). Leniency: the closing delimiter may be missing."""
-    delimiter = re.compile(rb"(?:\A|\r?\n)--" + re.escape(boundary) + rb"(--)?[ \t]*+(?=\r?\n|\Z)")
     found: list[_Part] = []
-    opened = delimiter.search(body)
-    while opened is not None and opened[1] is None:
-        closed = delimiter.search(body, opened.end())
-        end = len(body) if closed is None else closed.start()
-        header = body.find(b"\n", opened.end()) + 1
-        blank = _END_OF_PART_HEADERS.search(body, header, end) if header else None
+    delimiter = b"--" + boundary
+    _, header = _delimiter(body, delimiter, 0)
+    while header > 0:
+        end, next_header = _delimiter(body, delimiter, header)
+        blank = _END_OF_PART_HEADERS.search(body, header, end)
         if blank is not None:
             kind = _PART_TYPE.search(body[header : blank.start()])
             if kind is not None and _media_type(kind[1].strip()) == b"application/sdp":
                 found.append(_Part(header, blank.end(), end))
-        opened = closed
+        header = next_header
     return found
+
+
+def _delimiter(body: bytes, delimiter: bytes, start: int) -> tuple[int, int]:
+    """The next delimiter line from `start` on: (end of what is before it, start of the part after it).
+
+    The line end before a delimiter belongs to it. The second number is 0 when no part follows.
+    """
+    at = body.find(delimiter, start)
+    while at >= 0:
+        after = at + len(delimiter)
+        if at == 0 or body[at - 1] == 0x0A:
+            line_end = body.find(b"\n", after)
+            rest = (body[after:line_end] if line_end >= 0 else body[after:]).strip()
+            if rest in (b"", b"--"):
+                before = max(at - 2 if body[at - 2 : at - 1] == b"\r" else at - 1, 0)
+                return before, line_end + 1 if not rest else 0
+        at = body.find(delimiter, after)
+    return len(body), 0

@@ -25,7 +25,7 @@ class Uri:
     """One URI. Treat it as immutable: instances are shared through the parser's cache.
 
     scheme     lower case: b"sip", b"sips", b"tel" ...
-    user       as written, escapes included; None when absent. The number of a tel URI
+    user       as written, escapes included; None when absent. For tel the number, for other schemes all after `:`
     password   as written, or None
     host       lower case, IPv6 without its brackets; b"" for schemes that have none
     port       1-65535, or None when not given
@@ -166,7 +166,7 @@ def parse_uri_untrusted(raw: bytes, sip_only: bool = False) -> Uri:
     """A URI as it stands in a Request-Line or between `<` and `>`.
 
     Raises BadMessage(400) when it is malformed, and BadMessage(416) when `sip_only` and it is neither sip nor sips
-    (RFC 3261 sections 16.3 item 2, 21.4.14). Of schemes other than sip, sips and tel only `scheme` and `raw` are set.
+    (RFC 3261 sections 16.3 item 2, 21.4.14). Schemes other than sip, sips and tel are not looked into.
     """
     uri = _parse_cached(raw) if len(raw) <= _LONGEST_CACHED else _parse(raw)
     if sip_only and uri.scheme not in (b"sip", b"sips"):
@@ -192,8 +192,10 @@ def _parse(raw: bytes) -> Uri:
         raise BadMessage(400, b"malformed SIP URI")
     if scheme == b"tel":  # RFC 3966
         number, _, tail = match[2].partition(b";")
+        if not number:
+            raise BadMessage(400, b"tel URI without a number")
         return Uri(scheme, number, None, b"", None, _params(b";" + tail if tail else b""), b"", raw)
-    return Uri(scheme, None, None, b"", None, (), b"", raw)
+    return Uri(scheme, match[2], None, b"", None, (), b"", raw)
 
 
 def _params(tail: bytes) -> UriParams:
