@@ -1,0 +1,2 @@
+def session_timer(message):
+    return None
