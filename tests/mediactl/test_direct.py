@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from mediactl import cli, direct
+from mediactl import direct
 from mediactl.errors import Exit, Failure
 from ng_protocol import Answer, Client, NgRefused, NgTimeout, Offer, open_client
 from tests.fake_rtpengine import FakeNode, fake_node
@@ -132,16 +132,6 @@ async def test_nodes(autojump_clock: MockClock) -> None:
 # As a person runs it ------------------------------------------------------------------------------------------------
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = cli.main(arguments)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 async def test_the_commands(run: Run) -> None:
