@@ -59,7 +59,7 @@ class ProxyBackend:
         known = {session.id: session for session in self._sessions()}
         found = known[schema.resolve(session_id, ((key, map(text, s.call_ids)) for key, s in known.items()))]
         detail = schema.SessionDetail(session=session_info(found, self._clock()), queried=self._epoch())
-        client = self._clients.get(found.node or "")
+        client = self._clients.get(found.node)
         if found.node and client is None:
             detail.node_error = f"node {found.node} is not configured any more: nobody can be asked about this call"
         elif client is not None:
@@ -69,7 +69,7 @@ class ProxyBackend:
                 detail.parties = streams.parties(reply, detail.queried, roles(found))
                 detail.session.lost = False
             except NgLostCall:
-                detail.session.lost = found.state != "ended"
+                detail.session.lost = found.alive_on_node
             except NgError as error:
                 detail.node_error = str(error)
         detail.timeline = [schema.Event(at=at, text=line) for at, line in found.timeline]
@@ -103,7 +103,7 @@ class ProxyBackend:
 
 def describe(session: Session) -> Subject | None:
     """What the sampler may ask about a session now; None while rtpengine does not know it, and when it is over."""
-    if session.node is None or session.state == "ended":
+    if not session.alive_on_node:
         return None
     caller, callee = caller_of(session), callee_of(session)
     return Subject(
@@ -125,7 +125,7 @@ def session_info(session: Session, now: float) -> schema.SessionInfo:
         call_ids=[text(call_id) for call_id in session.call_ids],
         caller=uri(session.caller),
         callee=uri(session.callee),
-        node=session.node or "",
+        node=session.node,
         created=session.created_epoch,
         age_s=max(0.0, now - session.created),
         codecs=(sample.codecs if sample else []) or session.codecs[:1],
@@ -152,7 +152,7 @@ def leg_info(leg: Leg) -> schema.LegInfo:
 
 
 def caller_of(session: Session) -> Party | None:
-    """The phone of leg A. A call FreeSWITCH makes has no leg A: there it is FreeSWITCH itself."""
+    """The phone of leg A; of a call that FreeSWITCH makes, FreeSWITCH itself."""
     first = session.first_leg
     if first is None:
         return None
@@ -160,8 +160,7 @@ def caller_of(session: Session) -> Party | None:
 
 
 def _from_freeswitch(first: Leg) -> bool:
-    """The anchor names the first leg A when a phone calls and B when FreeSWITCH does."""
-    return first.name != "A" and not first.direct
+    return not first.phone_calls and not first.direct
 
 
 def callee_of(session: Session) -> Party | None:

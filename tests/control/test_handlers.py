@@ -3,14 +3,20 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from mediactl import cli
 from ng_protocol import Answer, Client, Offer, open_client
 from proxy.control import handlers, schema
 from proxy.control.handlers import ProxyBackend, callee_of, caller_of, describe, hold_of, roles, session_info, uri
+from proxy.control.server import ControlServer
+from proxy.media.anchor import Anchor
+from proxy.media.policy import Policy
+from proxy.media.pool import Pool
 from proxy.media.sampler import Sample, Sampler, SamplerConfig
 from proxy.media.session import Leg, Party, Session
 from tests.fake_rtpengine import FakeNode, fake_node
@@ -36,7 +42,7 @@ def add_leg(session: Session, name: str, call_id: bytes, port: int = 4000, *, fs
     return leg
 
 
-def make_session(session_id: str = "edge1-0123456789abcdef", node: str | None = "node1") -> Session:
+def make_session(session_id: str = "edge1-0123456789abcdef", node: str = "node1") -> Session:
     """A confirmed call through the B2BUA: legs A and B."""
     session = Session(session_id, direct=False, created=100.0, created_epoch=EPOCH)
     session.node = node
@@ -141,7 +147,7 @@ def test_what_the_sampler_is_told() -> None:
     assert early is not None and not early.talking
     session.state = "ended"
     assert describe(session) is None
-    assert describe(make_session(node=None)) is None
+    assert describe(make_session(node="")) is None
 
 
 def test_the_callee_is_who_answered() -> None:
@@ -179,6 +185,7 @@ def test_a_direct_call_has_both_phones_on_one_leg() -> None:
 def test_a_call_that_freeswitch_makes_has_freeswitch_as_caller() -> None:
     session = Session("edge1-0123456789abcdef", direct=False, created=0.0, created_epoch=EPOCH)
     leg = add_leg(session, "B", b"uuid")
+    leg.phone_calls = False
     assert caller_of(session) is leg.fs and callee_of(session) is leg.phone
 
 
@@ -252,7 +259,7 @@ async def test_a_node_that_was_removed(autojump_clock: MockClock) -> None:
 
 async def test_a_session_without_node_is_shown(autojump_clock: MockClock) -> None:
     async with bench() as b:
-        b.sessions.append(make_session(node=None))
+        b.sessions.append(make_session(node=""))
         detail = await b.backend.session("uuid-b")
         assert detail.node_error is None and detail.parties == [] and not detail.session.lost
 
@@ -298,3 +305,35 @@ async def test_hello(autojump_clock: MockClock) -> None:
         await trio.sleep(5)
         hello = b.backend.hello()
         assert (hello.api, hello.version, hello.instance, hello.uptime_s) == (schema.API, "1.2.3", "edge1", 5.0)
+
+
+def test_sessions_of_the_anchor_are_read_as_it_means_them() -> None:
+    """Roles hang on what the anchor notes of a new leg, and short ids on the form of its ids."""
+    anchor = Anchor(Pool({}), Policy(), instance="edge1", clock=lambda: 1.0, epoch=lambda: EPOCH)
+    common = {"direct": False, "caller": b"<sip:1@x>", "callee": b"<sip:2@x>"}
+    phone = anchor.new_leg(b"c1", b"t", "public", ("192.0.2.1", 5060), **common)
+    assert caller_of(phone.session) is phone.phone and callee_of(phone.session) is None
+    outgoing = anchor.new_leg(b"c2", b"t", "public", ("192.0.2.1", 5060), from_freeswitch=True, **common)
+    assert caller_of(outgoing.session) is outgoing.fs and callee_of(outgoing.session) is outgoing.phone
+    for session in anchor.sessions:
+        info = session_info(session, 2.0)
+        assert (info.caller, info.callee, info.state) == ("sip:1@x", "sip:2@x", "early")
+        assert schema.short_id(info.id) == info.id.removeprefix("edge1-")
+        assert describe(session) is None
+
+
+async def test_from_the_command_line_to_the_node_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "control.sock")
+    async with bench() as b, trio.open_nursery() as nursery:
+        await b.anchor(make_session())
+        await nursery.start(ControlServer(path, b.backend).run)
+        for arguments, part in (
+            (["ls"], "call-a@phone  uuid-b"),
+            (["show", "0123"], "callee (B)  1  audio RTP"),
+            (["nodes"], b.node.address),
+            (["stats"], "control_requests"),
+            (["version"], "instance edge1"),
+        ):
+            assert await trio.to_thread.run_sync(cli.main, ["--socket", path, *arguments]) == 0
+            assert part in capsys.readouterr().out
+        nursery.cancel_scope.cancel()
