@@ -241,8 +241,8 @@ class Call(BridgedCall):
         if self.early:
             return
         if response.sdp and response.status in (180, 183):
+            self.leg_b.heard(response.sdp)
             self.early = response.sdp
-            self.leg_b.heard(self.early)
         elif response.status in (180, 183):
             self.ringing = 180
         elif response.status == 182:
@@ -271,10 +271,9 @@ class Call(BridgedCall):
             b.refresher = "uas" if "refresher=uas" in response["Session-Expires"] else "uac"
             self.plan_refresh(b)
         try:
-            if self.answer_sdp:
-                b.heard(self.answer_sdp)
-                if not self.late_offer:
-                    b.negotiator.answered()
+            b.heard(self.answer_sdp)
+            if not self.late_offer and b.media:
+                b.negotiator.answered()
         except SdpError:
             b.ack()
             b.bye()

@@ -172,10 +172,15 @@ class BridgedCall:
             return
         peer.refreshed(response)
         late = not server.request.sdp
-        if response.sdp:
-            peer.heard(response.sdp)
-            if peer.media and not late:
-                peer.negotiator.answered()
+        try:
+            if response.sdp:
+                peer.heard(response.sdp)
+                if peer.media and not late:
+                    peer.negotiator.answered()
+        except SdpError:
+            peer.ack()
+            self._pass_failed(leg, server, 488)
+            return
         if not late:
             peer.ack()
         self.hanging = None

@@ -12,7 +12,8 @@ from lab.b2bua_sdp import Negotiator, Sdp, SdpError
 OFFER = (
     "v=0\r\no=alice 1234 1 IN IP4 10.0.0.8\r\ns=x\r\nc=IN IP4 10.0.0.8\r\nt=0 0\r\n"
     "m=audio 30000 RTP/AVP 9 0 8 101\r\na=sendrecv\r\na=ptime:20\r\na=rtpmap:9 G722/8000\r\n"
-    "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=rtpmap:99 gone/8000\r\nm=video 0 RTP/AVP 96 97\r\na=rtpmap:96 VP8/90000\r\na=mid:1\r\n"
+    "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\n"
+    "a=rtpmap:99 gone/8000\r\nm=video 0 RTP/AVP 96 97\r\na=rtpmap:96 VP8/90000\r\na=mid:1\r\n"
 )
 
 
