@@ -18,6 +18,7 @@ import trio
 
 from proxy import __version__
 from proxy.config import Config, ConfigError, describe, load
+from proxy.control.server import ControlServer, ControlSocketError
 from proxy.edge import Edge
 from proxy.routing import ScriptError, load_script
 
@@ -31,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
         description="SIP edge that anchors media on rtpengine and passes signalling to FreeSWITCH.",
     )
     made.add_argument("config", nargs="?", type=Path, help="configuration file (TOML)")
-    made.add_argument("--check", metavar="FILE", type=Path, help="check a configuration file, say what it would do, and exit")
+    made.add_argument(
+        "--check", metavar="FILE", type=Path, help="check a configuration file, say what it would do, and exit"
+    )
     made.add_argument("--version", action="version", version=f"mediactl-proxy {__version__}")
     return made
 
@@ -46,10 +49,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load(arguments.config)
         logging.basicConfig(
-            level=config.proxy.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+            level=config.proxy.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+            stream=sys.stderr,
         )
         trio.run(serve, config)
     except (ConfigError, ScriptError) as error:
+        print(f"mediactl-proxy: {error}", file=sys.stderr)
+        return 1
+    except ControlSocketError as error:
         print(f"mediactl-proxy: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -75,11 +83,15 @@ def check(path: Path) -> int:
 async def serve(config: Config) -> None:
     """Run the edge with its control socket until SIGINT or SIGTERM."""
     edge = Edge(config)
+    control = ControlServer(config.proxy.control, edge.backend)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(edge.run)
+            await nursery.start(control.run)
             for listener in edge.listeners:
-                log.info("listening on udp %s:%d (%s, %s)", listener.address, listener.port, listener.name, listener.side)
+                log.info(
+                    "listening on udp %s:%d (%s, %s)", listener.address, listener.port, listener.name, listener.side
+                )
             # What lives as long as the process need not be looked at by every collection.
             gc.collect()
             gc.freeze()

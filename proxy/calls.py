@@ -1,8 +1,8 @@
 """The story of one relayed request outside a dialog: rounds, branches, media.
 
-``run_rounds`` is what ``await call.relay(...)`` does: for each round it makes a copy of the request per target, lets the
-anchor put rtpengine's SDP in, adds Record-Route and Via, sends, and waits for the round's result. A first INVITE makes a
-dialog, so that CSeq numbers, aliases and the media session can follow it.
+``run_rounds`` is what ``await call.relay(...)`` does: for each round it makes a copy of the request per target, lets
+the anchor put rtpengine's SDP in, adds Record-Route and Via, sends, and waits for the round's result. A first INVITE
+makes a dialog, so that CSeq numbers, aliases and the media session can follow it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ async def run_rounds(call: Call, rounds: list[list[Target]], media: bool | None,
 
 
 def _came_back(relay: Relay) -> bool:
-    """A 408 or 503 of a call that FreeSWITCH had already bridged is the callee's, so no other FreeSWITCH will do better."""
+    """A 408 or 503 of a call that FreeSWITCH had already bridged is the callee's, so no other FreeSWITCH will do
+    better."""
     leg = relay.leg
-    return leg is not None and leg.session.bridged
+    return leg is not None and not leg.direct and len(leg.session.all_legs) > 1
 
 
 async def _send_round(call: Call, targets: list[Target], media: bool | None, b2bua: bool) -> bool:
@@ -57,7 +58,9 @@ async def _send_round(call: Call, targets: list[Target], media: bool | None, b2b
         out = target.flow.listener
         key = core.stack.new_branch(loop_hash(relay.request))
         if relay.leg is not None and core.anchor is not None:
-            refusal = await core.anchor.request(relay.leg, request, relay.leg.request_from_phone(True), key)
+            if not relay.from_phone or relay.leg.direct:
+                core.anchor.set_callee(relay.leg, branch=key, side=out.side, received=target.received)
+            refusal = await core.anchor.request(relay.leg, request, relay.from_phone, key)
             if refusal is not None:
                 relay.result = relay.local_response(refusal.code, refusal.reason)
                 core.anchor.branch_ended(relay.leg, key)
@@ -88,6 +91,7 @@ def _join_session(call: Call, b2bua: bool) -> None:
     assert anchor is not None
     request = relay.request
     if call.from_freeswitch:
+        relay.from_phone = False
         relay.leg = anchor.second_leg(request, core.clock())
     if relay.leg is None:
         relay.leg = anchor.new_leg(
@@ -118,6 +122,7 @@ def _into_dialog(call: Call, request: Request, relay: Relay, out: Listener, anch
     came = call.flow.listener
     if relay.dialog is None and (anchored or call.behind_nat):
         dialog = core.outcome.new_dialog(relay, relay.request, came, out)
+        dialog.phone_calls = relay.from_phone
         if call.behind_nat:
             dialog.caller.alias = call.source
     core.outcome.add_record_route(relay, request, came, out)

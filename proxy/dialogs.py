@@ -1,10 +1,11 @@
 """Dialogs the edge takes part in: who is on each side, and the CSeq numbers it may add of its own.
 
-How it works: a dialog is kept for every call whose media is anchored or whose Contact got an alias. Messages pass from the
-*caller* (who sent the first INVITE of this dialog) to the *callee* or back; each direction has a ``CSeqMap``. As long as we
-send nothing of our own in a direction, numbers pass unchanged. A request of our own takes the next number; from then on
-every later number of that direction is shifted, and responses, ACK, CANCEL and RAck are translated back and forth, so that
-neither end sees a number twice (FreeSWITCH 1.10.12 reused exactly the number we had spent).
+How it works: a dialog is kept for every call whose media is anchored or whose Contact got an alias. Messages pass
+from the *caller* (who sent the first INVITE of this dialog) to the *callee* or back; each direction has a
+``CSeqMap``. As long as we send nothing of our own in a direction, numbers pass unchanged. A request of our own takes
+the next number; from then on every later number of that direction is shifted, and responses, ACK, CANCEL and RAck are
+translated back and forth, so that neither end sees a number twice (FreeSWITCH 1.10.12 reused exactly the number we
+had spent).
 
 Pure: no clock, no sockets.
 """
@@ -27,8 +28,9 @@ _REMEMBERED = 8
 class CSeqMap:
     """Numbers of one direction of one dialog (RFC 3261 12.2.1.1: strictly increasing by any amount).
 
-    ``outgoing(n)`` gives the number the receiver sees for the sender's ``n``; asked again for the same request it gives the
-    same. ``own()`` spends a number for a request of ours. ``incoming(n)`` is the sender's number for one the receiver named.
+    ``outgoing(n)`` gives the number the receiver sees for the sender's ``n``; asked again for the same request it
+    gives the same. ``own()`` spends a number for a request of ours. ``incoming(n)`` is the sender's number for one
+    the receiver named.
     """
 
     __slots__ = ("last_in", "last_out", "offset", "recent")

@@ -14,15 +14,16 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from ng_protocol import Client
-from proxy import talk
+from proxy import __version__, talk
 from proxy.config import Config
+from proxy.control.handlers import ProxyBackend, describe
 from proxy.core import Core
 from proxy.dispatcher import Destination, Dispatcher
 from proxy.flow import Address, Flow, Listener
@@ -30,10 +31,12 @@ from proxy.location import Location
 from proxy.media.anchor import Anchor
 from proxy.media.policy import Policy
 from proxy.media.pool import Pool
+from proxy.media.sampler import Sampler, SamplerConfig
+from proxy.media.session import Session
 from proxy.media.table import MediaTable
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
-from proxy.routing import Call, Route, Service, load_script
+from proxy.routing import Call, Service, load_script
 from proxy.sip.message import Response, make_request
 from proxy.sip.transaction import Timers
 from proxy.sip.uri import parse_uri_untrusted
@@ -83,7 +86,12 @@ class Edge:
         if config.proxy.media and self.clients:
             self.anchor = Anchor(
                 self.pool,
-                Policy(public=config.media.public, lan=config.media.lan, bypass=config.media.bypass),
+                Policy(
+                    public=config.media.public,
+                    lan=config.media.lan,
+                    bypass=config.media.bypass,
+                    delete_delay=config.media.delete_delay,
+                ),
                 MediaTable(),
                 instance=config.proxy.instance,
                 clock=clock,
@@ -111,11 +119,9 @@ class Edge:
             timers.options,
         )
         domains = frozenset(domain.encode().lower() for domain in config.proxy.domains)
-        self.location = Location(max_bindings=config.registrar.max_bindings)
+        self.location = Location()
         self.registrar = Registrar(
-            self.location,
-            config.registrar,
-            domains | {host for listener in self.listeners for host, _ in listener.own},
+            self.location, domains | {host for listener in self.listeners for host, _ in listener.own}, config.registrar
         )
         self.service = Service(
             core=self.core,
@@ -131,15 +137,35 @@ class Edge:
             freeswitch_reply=timers.freeswitch_reply,
             anchor_calls=self.anchor is not None,
         )
-        self._static = {
-            address
-            for uri in self.service.users.values()
-            if (address := _address_of(uri)) is not None
-        }
+        self._static = {address for uri in self.service.users.values() if (address := _address_of(uri)) is not None}
         self.core.is_freeswitch = self.dispatcher.is_freeswitch
         self.core.known_address = self._known_address
         self.core.make_call = self._make_call
         self.supervisor = Supervisor(self.core, self.anchor)
+        self.sampler: Sampler[Session] = Sampler(
+            self._sessions,
+            describe,
+            self.clients,
+            SamplerConfig(interval=config.media.sample_interval, silence=config.media.silence),
+            on_lost=self.supervisor.lost,
+            on_silent=self.supervisor.silent,
+        )
+        self.backend = ProxyBackend(
+            config.proxy.instance, __version__, self._sessions, self.clients, self.sampler, self._counters
+        )
+
+    def _sessions(self) -> Iterable[Session]:
+        return () if self.anchor is None else self.anchor.sessions
+
+    def _counters(self) -> dict[str, int | float]:
+        """Counters for ``mediactl stats``."""
+        return {
+            **self.stack.stats,
+            "dialogs": len(self.core.dialogs),
+            "bindings": len(self.location),
+            "server_transactions": len(self.stack.server),
+            "client_transactions": len(self.stack.client),
+        }
 
     # -- hooks of the core ----------------------------------------------------------------------------------------
 
@@ -167,6 +193,7 @@ class Edge:
             for sock in sockets:
                 nursery.start_soon(sock.run)
             nursery.start_soon(self.ticker, sockets)
+            await nursery.start(self.sampler.run)
             task_status.started()
 
     def _receivers(

@@ -1,15 +1,15 @@
 """What responses mean for dialogs and media sessions: confirmed, refreshed, failed, over.
 
-``relay`` calls in here at three points: ``fix_response`` before a response goes up, ``branch_failed`` when one branch has
-ended, ``relay_done`` when the request as a whole has its final response. Ring 1: nothing waits; work for rtpengine is
-queued by the anchor.
+``relay`` calls in here at three points: ``fix_response`` before a response goes up, ``branch_failed`` when one branch
+has ended, ``relay_done`` when the request as a whole has its final response. Ring 1: nothing waits; work for
+rtpengine is queued by the anchor.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy import nat
+from proxy.contact import needs_alias
 from proxy.dialogs import Dialog, Side, dialog_key
 from proxy.flow import Listener
 from proxy.forward import own_listener, record_route, route_uri_untrusted
@@ -20,6 +20,7 @@ from proxy.sip.parser import BadMessage
 
 if TYPE_CHECKING:
     from proxy.core import Core
+    from proxy.media.anchor import Refusal
 
 
 class Outcome:
@@ -40,12 +41,12 @@ class Outcome:
         flow = branch.target.flow
         if self.core.is_freeswitch(flow.addr[0]):
             return
-        response.remove(H.X_PGPX)
-        value = response.first_value(H.CONTACT)
-        if value is None or relay.request.method not in ("INVITE", "UPDATE", "SUBSCRIBE", "REFER", "NOTIFY"):
+        if H.X_PGPX in response.ids:
+            response.remove(H.X_PGPX)
+        if relay.request.method not in ("INVITE", "UPDATE", "SUBSCRIBE", "REFER", "NOTIFY"):
             return
-        if nat.contact_needs_alias(value, flow.addr):
-            response.replace_first_value(H.CONTACT, nat.add_alias(value, flow.addr, "udp"))
+        if needs_alias(response, flow.addr):
+            self.core.add_alias(response, flow.addr)
             if dialog is not None:
                 side = dialog.callee if relay.from_caller else dialog.caller
                 side.alias = flow.addr
@@ -72,7 +73,9 @@ class Outcome:
             token = self.core.token(b"-", b"-", b"-", request.call_id)
         else:
             session = leg.session
-            token = self.core.token(session.id.encode(), leg.name.encode(), session.node.encode() or b"-", request.call_id)
+            token = self.core.token(
+                session.id.encode(), leg.name.encode(), (session.node or "-").encode(), request.call_id
+            )
         record_route(request, came, leaves, token)
 
     # -- ends -----------------------------------------------------------------------------------------------------
@@ -122,6 +125,20 @@ class Outcome:
         self._refresh(dialog, response, now)
         if dialog.leg is not None:
             self.core.alarm(now + self.core.timers.ack, self._ack_due, dialog)
+
+    def reject_answer(self, relay: Relay, branch: Branch, response: Response, refusal: Refusal) -> Response:
+        """rtpengine cannot use the callee's 2xx: ACK it and hang up on the callee; the refusal goes up in its place."""
+        core = self.core
+        core.stats["answers_refused"] += 1
+        dialog = relay.dialog
+        if response.code < 300 and dialog is not None and relay.initial and branch.final is None:
+            dialog.learn_confirmed(response, core.clock())
+            core.learn_contact(dialog.callee, response)
+            dialog.callee.flow_addr = branch.target.flow.addr
+            dialog.callee.routes = self._routes_beyond(response)
+            core.refuse_callee(dialog, response.cseq)
+        branch.local = True
+        return relay.local_response(refusal.code, refusal.reason)
 
     def _routes_beyond(self, response: Response) -> list[bytes]:
         """Route values from us to the callee: the Record-Routes above ours, nearest first (RFC 3261 12.1.2)."""

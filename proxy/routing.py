@@ -1,11 +1,12 @@
 """The routing script's view: ``Call``, one request outside a dialog, and what can be done with it.
 
-A routing script is a Python file with ``async def route(call)``; it is told in order, what Kamailio splits into request,
-branch, reply and failure routes is the next line after an ``await``. ``proxy/talk.py`` is the built-in one and uses nothing
-that another script could not. ``load_script`` turns every mistake in a file into one sentence with file and line.
+A routing script is a Python file with ``async def route(call)``; it is told in order, what Kamailio splits into
+request, branch, reply and failure routes is the next line after an ``await``. ``proxy/talk.py`` is the built-in one
+and uses nothing that another script could not. ``load_script`` turns every mistake in a file into one sentence with
+file and line.
 
-``await call.relay(...)`` returns a ``Reply`` when the round is over: a 2xx has gone up already, a failure goes up when the
-script ends unless it does something else (another ``relay``, a ``reply``).
+``await call.relay(...)`` returns a ``Reply`` when the round is over: a 2xx has gone up already, a failure goes up
+when the script ends unless it does something else (another ``relay``, a ``reply``).
 """
 
 from __future__ import annotations
@@ -102,15 +103,23 @@ class Call:
 
     @property
     def from_freeswitch(self) -> bool:
-        """True for the second pass: FreeSWITCH is known by its address; on a public socket only when the SDP names media
-        of a session of ours, since an address can be forged there."""
+        """True for the second pass: FreeSWITCH is known by its address; on a public socket only when the SDP names
+        media of a session of ours, since an address can be forged there."""
         if not self.service.freeswitch.is_freeswitch(self.source[0]):
             return False
         return self.flow.listener.side == "lan" or self._correlates()
 
     def _correlates(self) -> bool:
         anchor = self.service.core.anchor
-        return anchor is not None and anchor.correlates(self.request)
+        return anchor is not None and anchor.correlates(self.request) is not None
+
+    @property
+    def caller_is_known(self) -> bool:
+        """For the second pass: whether the call this leg belongs to came from a registered or static user's address."""
+        anchor = self.service.core.anchor
+        session = anchor.correlates(self.request) if anchor is not None else None
+        first = session.first_leg if session is not None else None
+        return first is not None and self.service.core.known_address(first.source)
 
     @property
     def for_us(self) -> bool:
@@ -138,7 +147,9 @@ class Call:
         """A set of destinations by name, tried in turn like ``freeswitch``."""
         found = self.service.sets.get(name)
         if found is None:
-            raise KeyError(f"no destination set named {name!r}; there are: {', '.join(sorted(self.service.sets)) or 'none'}")
+            raise KeyError(
+                f"no destination set named {name!r}; there are: {', '.join(sorted(self.service.sets)) or 'none'}"
+            )
         return self._hunt(found, prefix, user)
 
     def _hunt(self, dispatcher: Dispatcher, prefix: str | None, user: str | None) -> Hunt:
@@ -163,7 +174,8 @@ class Call:
         return Hunt(targets)
 
     def lookup(self, user: str | None = None) -> list[Target]:
-        """Where a user can be reached: registered bindings (all of them, to fork to), else the static entry, else nothing."""
+        """Where a user can be reached: registered bindings (all of them, to fork to), else the static entry, else
+        nothing."""
         name = (self.user if user is None else user).encode()
         service = self.service
         bindings = service.location.lookup(name, service.core.clock())
@@ -171,7 +183,9 @@ class Call:
         for binding in bindings:
             listener = next((one for one in service.listeners if one.name == binding.listener), None)
             out = listener or service.listener_for("public")
-            targets.append(Target(binding.contact, out.flow(binding.received), name.decode("utf-8", "replace")))
+            shown = name.decode("utf-8", "replace")
+            received = binding.received if binding.nat else None
+            targets.append(Target(bytes(binding.contact), out.flow(binding.address), shown, received=received))
         if not targets and name in service.users:
             targets.append(self._target_of(service.users[name]))
         return targets
@@ -215,14 +229,18 @@ class Call:
         core.stack.respond(relay.tx, response.code, response.to_bytes(), core.clock())
 
     async def relay(
-        self, to: str | Target | Sequence[Target] | Hunt | None = None, *, media: bool | None = None, b2bua: bool | None = None
+        self,
+        to: str | Target | Sequence[Target] | Hunt | None = None,
+        *,
+        media: bool | None = None,
+        b2bua: bool | None = None,
     ) -> Reply:
         """Send the request on and wait for the outcome.
 
         ``to``: a URI, a target, several (forked in parallel), a ``Hunt`` (one after the other), or None for the
         Request-URI as it stands. ``media`` anchors the SDP on rtpengine (default: for INVITEs, when nodes are
-        configured); ``b2bua`` says that the far side is FreeSWITCH, which will come back (default: when ``to`` came from
-        ``freeswitch()``).
+        configured); ``b2bua`` says that the far side is FreeSWITCH, which will come back (default: when ``to`` came
+        from ``freeswitch()``).
         """
         from proxy.calls import run_rounds  # the story of a relayed call is long enough for a file of its own
 

@@ -1,7 +1,7 @@
 """Ring 2 of the proxy core: the stories, one trio task each, told in order.
 
-A story runs when a message has to wait: for the routing script, for rtpengine's answer about an SDP, for a name. It waits
-outside, then hands the message back to ring 1. While a story owns a relay, responses that need it queue up in
+A story runs when a message has to wait: for the routing script, for rtpengine's answer about an SDP, for a name. It
+waits outside, then hands the message back to ring 1. While a story owns a relay, responses that need it queue up in
 ``relay.queue`` and ``outcome`` works them off.
 """
 
@@ -21,9 +21,43 @@ from proxy.sip.parser import BadMessage
 
 if TYPE_CHECKING:
     from proxy.core import Core
+    from proxy.media.anchor import Refusal
     from proxy.routing import Call
 
 log = logging.getLogger("proxy")
+
+
+def retry_after(refusal: Refusal) -> list[tuple[bytes, bytes]]:
+    """The headers that go with a refusal."""
+    return [] if refusal.retry_after is None else [(b"Retry-After", b"%d" % refusal.retry_after)]
+
+
+class _Waiting:
+    """One task waiting to be woken; cheaper than a trio.Event, of which each wait would need a new one."""
+
+    __slots__ = ("task", "woken")
+
+    def __init__(self) -> None:
+        self.task: trio.lowlevel.Task | None = None
+        self.woken = False
+
+    def wake(self) -> None:
+        """Wake the task, now or as soon as it waits."""
+        self.woken = True
+        if self.task is not None:
+            task, self.task = self.task, None
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> None:
+        """Sleep until ``wake``; returns at once when it was called since the last wait."""
+        if not self.woken:
+            self.task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        self.woken = False
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self.task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Stories:
@@ -57,19 +91,15 @@ class Stories:
 
     async def round_result(self, relay: Relay) -> Response:
         """Wait until the current round has its result, working off responses that need rtpengine meanwhile."""
-        woken = trio.Event()
-
-        def wake() -> None:
-            woken.set()
-
-        relay.wake_up = wake
+        waiting = _Waiting()
+        relay.wake_up = waiting.wake
         try:
             while True:
-                await self._work_off(relay)
+                if relay.queue:
+                    await self._work_off(relay)
                 if relay.result is not None:
                     return relay.result
-                await woken.wait()
-                woken = trio.Event()
+                await waiting.wait()
         finally:
             relay.wake_up = None
 
@@ -79,29 +109,22 @@ class Stories:
         while relay.queue:
             branch, response = relay.queue[0]
             try:
-                if relay.leg is not None and core.anchor is not None and not (branch.local and response.code >= 300):
+                if relay.leg is not None and core.anchor is not None and not (relay.initial and response.code >= 300):
                     tag = response.to_tag
                     if relay.is_invite and response.code < 300 and tag in relay.sent_2xx:
                         refusal = None  # a retransmission: what went up before goes up again
                     else:
                         refusal = await core.anchor.response(
-                            relay.leg, relay.request, response, self._from_phone(relay), branch.branch
+                            relay.leg, relay.request, response, not relay.from_phone, branch.branch
                         )
                     if refusal is not None:
-                        core.stats["answers_refused"] += 1
-                        response.set_body(b"") if response.code < 200 else None
+                        response = core.outcome.reject_answer(relay, branch, response, refusal)
             except BadMessage as bad:
                 core.stats["bad_messages"] += 1
                 log.warning("answer of %s could not be used: %s", branch.target.addr, bad)
             finally:
                 relay.queue.popleft()
             relay.process(branch, response, core.clock())
-
-    def _from_phone(self, relay: Relay) -> bool:
-        """Does the *response* of this relay come from a phone (for a direct call: from its callee's side)?"""
-        leg = relay.leg
-        assert leg is not None
-        return leg.response_from_phone(relay.from_caller)
 
     async def late_responses(self, relay: Relay) -> None:
         """Responses that need rtpengine after the relay's own story has ended: another fork's 2xx."""
@@ -119,10 +142,10 @@ class Stories:
             assert relay.leg is not None and core.anchor is not None
             request = relay.request
             media = request.copy()
-            refusal = await core.anchor.request(relay.leg, media, relay.leg.request_from_phone(relay.from_caller), None)
+            refusal = await core.anchor.request(relay.leg, media, relay.from_phone, None)
             now = core.clock()
             if refusal is not None:
-                relay.reply(refusal.code, refusal.reason, now, refusal.headers)
+                relay.reply(refusal.code, refusal.reason, now, retry_after(refusal))
                 return
             if relay.dialog is not None:
                 relay.dialog.translate(media, relay.from_caller)
@@ -144,7 +167,7 @@ class Stories:
         core = self.core
         assert dialog.leg is not None and core.anchor is not None
         try:
-            await core.anchor.request(dialog.leg, request, dialog.leg.request_from_phone(from_caller), None)
+            await core.anchor.request(dialog.leg, request, dialog.from_phone(from_caller), None)
             target = await self._target(request, dialog, leaves)
         except BadMessage as bad:
             core.stats["acks_dropped"] += 1

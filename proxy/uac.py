@@ -1,8 +1,10 @@
-"""Requests of our own inside dialogs we only relay: re-INVITEs that repair media, BYEs that end a call both ends lost.
+"""Requests of our own inside dialogs we only relay: re-INVITEs that repair media, BYEs that end a call both ends
+lost.
 
-Each is sent to one side as if it came from the other: that side's tags, Contact and route set, and the next CSeq number of
-that direction (``dialogs.CSeqMap``), so that neither end can tell. ``OwnRequest`` is the stack's ``ClientUser``; the story
-that sent it waits for the final response. A 2xx to a re-INVITE is acknowledged here, retransmissions too.
+Each is sent to one side as if it came from the other: that side's tags, Contact and route set, and the next CSeq
+number of that direction (``dialogs.CSeqMap``), so that neither end can tell. ``OwnRequest`` is the stack's
+``ClientUser``; the story that sent it waits for the final response. A 2xx to a re-INVITE is acknowledged here,
+retransmissions too.
 """
 
 from __future__ import annotations
@@ -88,7 +90,8 @@ class OwnRequests:
     async def send(
         self, dialog: Dialog, to_caller: bool, method: str, body: bytes = b"", reason: bytes | None = None
     ) -> Response:
-        """Send ``method`` to one side of a dialog as if from the other; returns the final response (408 and 503 ours)."""
+        """Send ``method`` to one side of a dialog as if from the other; returns the final response (408 and 503
+        ours)."""
         own = self.start(dialog, to_caller, method, body, reason)
         if own is None:
             raise BadMessage(481, b"That side of the dialog cannot be reached")
@@ -104,7 +107,9 @@ class OwnRequests:
         place = self._place(side)
         if place is None:
             self.core.stats["own_requests_unroutable"] += 1
-            log.warning("no way to send %s to %r of Call-ID %r: its Contact is unusable", method, side.identity, dialog.call_id)
+            log.warning(
+                "no way to send %s to %r of Call-ID %r: its Contact is unusable", method, side.identity, dialog.call_id
+            )
             return None
         uri, flow = place
         branch = self.core.stack.new_branch(0)
@@ -145,6 +150,24 @@ class OwnRequests:
         if addr is None:
             addr = side.flow_addr
         return None if addr is None else (bytes(uri), side.listener.flow(addr))
+
+    def refuse_callee(self, dialog: Dialog, invite_cseq: int) -> None:
+        """A 2xx that cannot be passed on: acknowledge it, then BYE (RFC 3261 13.3.1.4 leaves no other way)."""
+        place = self._place(dialog.callee)
+        if place is None:
+            return
+        uri, flow = place
+        headers = [
+            (b"Via", b"SIP/2.0/UDP " + flow.listener.via + b";branch=" + self.core.stack.new_branch(0)),
+            *((b"Route", value) for value in dialog.callee.routes),
+            (b"Max-Forwards", b"70"),
+            (b"From", dialog.caller.identity),
+            (b"To", dialog.callee.identity),
+            (b"Call-ID", dialog.call_id),
+            (b"CSeq", b"%d ACK" % invite_cseq),
+        ]
+        flow.send_nowait(make_request("ACK", uri, headers).to_bytes())
+        self.start(dialog, False, "BYE", reason=b'SIP;cause=488;text="Media refused"')
 
     def hang_up(self, dialog: Dialog, reason: bytes) -> None:
         """BYE to both sides of one dialog; nobody waits for the answers."""

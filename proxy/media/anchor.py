@@ -124,13 +124,15 @@ class Anchor:
         phone = self._party(session, name, self.policy.interface(side), received)
         leg = self._add_leg(session, name, call_id, from_tag, phone, caller, callee)
         leg.phone_calls = not from_freeswitch
+        leg.source = source
         return leg
 
-    def correlates(self, request: Request) -> bool:
-        """Whether the request names media of a session of ours: what makes an address that claims to be FreeSWITCH
+    def correlates(self, request: Request) -> Session | None:
+        """The session of ours whose media the request names: what makes an address that claims to be FreeSWITCH
         believable on a public socket (rule 13)."""
         sdp = extract_sdp(request) if request.body else None
-        return sdp is not None and self.table.find(addresses(sdp)) is not None
+        known = None if sdp is None else self.table.find(addresses(sdp), request.get(H.X_PGPX))
+        return None if known is None else known.author.session
 
     def delete_by_token(self, token: Token) -> None:
         """A BYE whose dialog we do not know, but whose signed token we made: its ng call goes, if nobody has it."""

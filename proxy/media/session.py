@@ -256,6 +256,8 @@ class Leg:
         self.callee: Party | None = None
         self.caller = b""
         self.callee_uri = b""
+        self.source = ("", 0)
+        """Where the initial INVITE's sender really is, (ip, port)."""
         self.confirmed = False
         self.ended = False
         self.exchanges: list[Exchange] = []

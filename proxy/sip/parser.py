@@ -199,7 +199,7 @@ def _addressed(status: int, reason: bytes, message: Request | Response) -> BadMe
 def _answerable(request: Request) -> bool:
     """Whether a response to it can be built and sent (RFC 3261 sections 8.2.6, 18.2.2)."""
     try:
-        request.via  # noqa: B018 - asks whether it parses
+        request.via
     except BadMessage:
         return False
     return all(request.get(hid) for hid in (H.FROM, H.TO, H.CALL_ID, H.CSEQ))
@@ -236,7 +236,7 @@ def _check(request: Request) -> None:
     for line in request.lines:
         if b":" not in line:
             raise BadMessage(400, b"a header line has no colon")
-    request.via  # noqa: B018 - asks whether it parses
+    request.via
     if not request.call_id:
         raise BadMessage(400, b"empty Call-ID")
     if request.cseq_method != request.method:

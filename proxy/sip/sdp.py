@@ -295,10 +295,14 @@ def replace_direction(body: bytes, direction: str) -> bytes:
     in_media = active = done = False
 
     def close() -> None:
+        """End a section: give it a direction line, before any empty lines that trail it."""
         if active and not done:
-            if out and not out[-1].endswith(b"\n"):
-                out[-1] += eol
-            out.append(wanted + eol)
+            at = len(out)
+            while out[at - 1].strip() == b"":
+                at -= 1
+            if not out[at - 1].endswith(b"\n"):
+                out[at - 1] += eol
+            out.insert(at, wanted + eol)
 
     for line in _lines(body):
         text = line.rstrip(b"\r\n")
@@ -402,7 +406,7 @@ def _multipart(body: bytes, boundary: bytes) -> list[_Part]:
     """The application/sdp parts (RFC 2046 section 5.1.1). Leniency: the closing delimiter may be missing."""
     found: list[_Part] = []
     delimiter = b"--" + boundary
-    at, header = _delimiter(body, delimiter, 0)
+    _, header = _delimiter(body, delimiter, 0)
     while header > 0:
         end, next_header = _delimiter(body, delimiter, header)
         blank = _END_OF_PART_HEADERS.search(body, header, end)

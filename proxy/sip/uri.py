@@ -25,7 +25,7 @@ class Uri:
     """One URI. Treat it as immutable: instances are shared through the parser's cache.
 
     scheme     lower case: b"sip", b"sips", b"tel" ...
-    user       as written, escapes included; None when absent. The number of a tel URI; of other schemes all after the colon
+    user       as written, escapes included; None when absent. For tel the number, for other schemes all after `:`
     password   as written, or None
     host       lower case, IPv6 without its brackets; b"" for schemes that have none
     port       1-65535, or None when not given

@@ -1,12 +1,12 @@
 """UDP on trio, built for cost per message: wait until readable, then drain without yielding.
 
 One task per listener waits in ``wait_readable`` and then takes up to ``BATCH`` datagrams with plain non-blocking
-``recvfrom``, handing each to the stack in the same call. Sending is a plain ``sendto``; a full buffer drops the datagram as
-the network would, and counts it.
+``recvfrom``, handing each to the stack in the same call. Sending is a plain ``sendto``; a full buffer drops the
+datagram as the network would, and counts it.
 
-Unreachable destinations: Linux reports ICMP errors on an unconnected socket only with IP_RECVERR; they then sit in the
-socket's error queue together with the beginning of the datagram that caused them (ip(7)). A pending error also makes the
-next send or receive fail once with ECONNREFUSED and the like; that call is simply repeated.
+Unreachable destinations: Linux reports ICMP errors on an unconnected socket only with IP_RECVERR; they then sit in
+the socket's error queue together with the beginning of the datagram that caused them (ip(7)). A pending error also
+makes the next send or receive fail once with ECONNREFUSED and the like; that call is simply repeated.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class UdpSocket:
                 return
             except OSError as error:
                 if error.errno not in _ICMP or not self._collect_errors():
-                    # Cannot be sent at all: no route, too long for a datagram. The transaction hears of it like of ICMP,
+                    # Cannot be sent at all: no route, too long for a datagram. The transaction hears of it like of
+                    # ICMP,
                     # but after the call that is sending now.
                     self.stats["send_errors"] += 1
                     self._errors.append((data, addr))
@@ -121,7 +122,8 @@ class UdpSocket:
                 self._errors.append((quoted, (addr[0], addr[1])))
 
     def report_errors(self) -> None:
-        """Tell the stack about datagrams that did not arrive; also called by the ticker, for errors met while sending."""
+        """Tell the stack about datagrams that did not arrive; also called by the ticker, for errors met while
+        sending."""
         while self._errors:
             errors, self._errors = self._errors, []
             for quoted, addr in errors:

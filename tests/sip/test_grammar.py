@@ -42,9 +42,8 @@ def test_first_comma_from_an_offset():
 @FUZZ
 @given(SPECIAL)
 def test_splitting_loses_nothing_but_commas_and_white_space(value):
-    kept = b"".join(split_values(value))
-    squeeze = bytes.maketrans(b"", b"")
-    assert kept.translate(squeeze, b", \t\r\n\x0b\x0c") == value.translate(squeeze, b", \t\r\n\x0b\x0c")
+    dropped = b", \t\r\n\x0b\x0c"
+    assert b"".join(split_values(value)).translate(None, dropped) == value.translate(None, dropped)
 
 
 @pytest.mark.parametrize(

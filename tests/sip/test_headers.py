@@ -180,8 +180,20 @@ def test_cseq_and_rack():
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"1", b"INVITE", b"1 INVITE x", b"-1 INVITE", b"+1 BYE", b"1_0 BYE", b"2147483648 BYE", b"1 B(YE", b"x BYE"]
-    + [b"9" * 5000 + b" BYE", b"\xb2 BYE"],
+    [
+        b"",
+        b"1",
+        b"INVITE",
+        b"1 INVITE x",
+        b"-1 INVITE",
+        b"+1 BYE",
+        b"1_0 BYE",
+        b"2147483648 BYE",
+        b"1 B(YE",
+        b"x BYE",
+        b"9" * 5000 + b" BYE",
+        b"\xb2 BYE",
+    ],
 )
 def test_bad_cseq(value):
     with pytest.raises(BadMessage):
@@ -213,7 +225,9 @@ def test_only_bad_message_comes_out(value):
 )
 def test_every_prefix_and_junk(value):
     for parser in (parse_via_untrusted, parse_name_addr_untrusted, parse_cseq_untrusted, parse_rack_untrusted):
-        for text in [value[:end] for end in range(len(value))] + [value + junk for junk in (b"\0", b"\xff", b"<", b'"')]:
+        for text in [value[:end] for end in range(len(value))] + [
+            value + junk for junk in (b"\0", b"\xff", b"<", b'"')
+        ]:
             try:
                 parser(text)
             except BadMessage as bad:

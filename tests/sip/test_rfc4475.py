@@ -119,7 +119,7 @@ def test_wsinv_popping_vias_leaves_the_rest_alone():
         pass
     before = message("wsinv")
     first = before.index(b"Via  :")
-    second, after = before.index(b"v:  SIP"), before.index(b"m:\"Quoted")
+    second, after = before.index(b"v:  SIP"), before.index(b'm:"Quoted')
     assert m.to_bytes() == before[:first] + before[before.index(b"s :") : second] + before[after:]
 
 

@@ -37,9 +37,34 @@ def test_parse(raw, scheme, user, password, host, port, params, headers):
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"sip:", b"sip:@h", b"sip:a@", b"sip:a@h:", b"sip:a@h:0", b"sip:a@h:65536", b"sip:a@h:1234567", b"sip:a b@h"]
-    + [b"<sip:a@h>", b"sip:a@h; lr", b"sip:a@h;;lr", b"sip:a@h;", b"sip:a@b@c", b"sip:[::1", b"sip:::1", b"a@h", b"1x:y"]
-    + [b"sip:a@h\r\nVia: x", b"sip:a\0@h", b'sip:"a"@h', b"sip:a@h?<x>", b"sip:a@h/x", b"tel:", b"tel:;x", b":x"],
+    [
+        b"",
+        b"sip:",
+        b"sip:@h",
+        b"sip:a@",
+        b"sip:a@h:",
+        b"sip:a@h:0",
+        b"sip:a@h:65536",
+        b"sip:a@h:1234567",
+        b"sip:a b@h",
+        b"<sip:a@h>",
+        b"sip:a@h; lr",
+        b"sip:a@h;;lr",
+        b"sip:a@h;",
+        b"sip:a@b@c",
+        b"sip:[::1",
+        b"sip:::1",
+        b"a@h",
+        b"1x:y",
+        b"sip:a@h\r\nVia: x",
+        b"sip:a\x00@h",
+        b'sip:"a"@h',
+        b"sip:a@h?<x>",
+        b"sip:a@h/x",
+        b"tel:",
+        b"tel:;x",
+        b":x",
+    ],
 )
 def test_bad(raw):
     with pytest.raises(BadMessage) as caught:
