@@ -106,8 +106,9 @@ class Edge:
         raise LabError(f"the edge did not answer {method!r} on {self.control} within 3 s")
 
     async def answers(self) -> bool:
-        """Whether it answers SIP on its public socket, and its control socket."""
-        if not await speaks_sip(self._network.ns("edge"), EDGE_PUBLIC, (EDGE_PUBLIC, 5060)):
+        """Whether it answers SIP on its LAN socket (on the public one it is silent to strangers), and its control
+        socket."""
+        if not await speaks_sip(self._network.ns("edge"), EDGE_LAN, (EDGE_LAN, 5080)):
             return False
         if NO_CONTROL:
             return True

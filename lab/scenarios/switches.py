@@ -9,7 +9,6 @@ import trio
 from lab.call import IncomingCall, OutgoingCall
 from lab.scenario import (
     CALLEE,
-    CALLEE_TONE,
     CALLER_TONE,
     Findings,
     Lab,
@@ -58,7 +57,7 @@ class FreeswitchDeadNextOne(Scenario):
     def check(self, see: Findings) -> None:
         for state, call, incoming, delay, begun, end in self.calls:
             when = f"with the first B2BUA {state}"
-            see.heard("caller", call, CALLEE_TONE, begun, end, when)
+            see.heard("caller", call, incoming.port.tone, begun, end, when)
             see.heard("callee", incoming, CALLER_TONE, begun, end, when)
             see.once("caller", call)
             limit = 5.0 if state == "silent" else 1.0
