@@ -112,6 +112,8 @@ class Ladder:
 
     async def play(self, text: str) -> None:
         """Plays a text to its end; what the edge sent beyond it is an error."""
+        await settle()  # a test may have injected something by itself
+        self.pending += self.world.take()
         block: list[Step] = []
         for step in steps(text):
             if step.sent or step.seconds is not None:

@@ -6,7 +6,8 @@
         for packet in world.take(): ...           # what the edge has sent since
 
 Theory of operation. The edge is the real one, built from a TOML text; only its listeners' senders are lists and its
-ticker runs without sockets. Under `autojump_clock` time passes in `trio.sleep` alone. A `Party` is a SIP end played by
+ticker runs without sockets. Under `autojump_clock` time passes in
+`trio.sleep` alone. A `Party` is a SIP end played by
 the test: it keeps one `Call` per Call-ID it has seen and builds requests and responses with the lab's own SIP, which
 shares nothing with the edge. The edge's OPTIONS probes are answered and left out of the record, unless a party has
 `answers_probes = False`, which swallows them. `tests/ladder.py` plays whole call flows written as text.
@@ -349,8 +350,9 @@ class World:
         return new
 
     def last(self, party: str, what: str) -> Message:
-        """The last message a party got whose summary starts with ``what``."""
-        return next(p.message for p in reversed(self.wire) if p.to == party and p.summary.startswith(what))
+        """The last message a party got whose summary starts with ``what``; a copy, to change and send."""
+        found = next(p for p in reversed(self.wire) if p.to == party and p.summary.startswith(what))
+        return Message.parse_untrusted(found.data)
 
     # -- afterwards -----------------------------------------------------------------------------------------------
 
@@ -391,7 +393,7 @@ class World:
 async def open_world(
     made: Config | str = TALK, *, node: bool = False, sampler: bool = False, **timers: str
 ) -> AsyncGenerator[World, None]:
-    """A running world, checked at its end. `node`: with media on a fake rtpengine. Needs `autojump_clock`."""
+    """A running world, checked at its end. `node`: with media on a fake rtpengine."""
     raised: Exception | None = None
     async with AsyncExitStack() as stack:
         fake: FakeNode | None = None
