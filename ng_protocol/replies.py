@@ -132,7 +132,7 @@ def _convert(tree: dict[str, Any], kind: type[T], what: str) -> T:
     tree = texts(tree)
     try:
         return msgspec.convert({**tree, "raw": tree}, kind, strict=False)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: stray bytes where a number belongs
         raise BadReply(f"{what}: {error}") from None
 
 
