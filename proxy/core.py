@@ -1,23 +1,25 @@
 """The proxy core: every request the transaction layer does not absorb ends here, and is relayed, answered or routed.
 
-How it works: ``Core`` is the stack's ``User``, ring 1 throughout. A request inside a dialog follows its Routes and is relayed
-in the same call, unless its SDP needs rtpengine: then a story (a trio task started through ``start_story``) waits for the
-node first. A request outside a dialog is validated (RFC 3261 16.3), gets its server transaction and, when it is an INVITE,
-its 100 at once; then its story runs the routing script (``routing.Call``).
+How it works: ``Core`` is the stack's ``User``, ring 1 throughout. A request inside a dialog follows its Routes and is
+relayed in the same call, unless its SDP needs rtpengine: then a story (a trio task started through ``start_story``)
+waits for the node first. A request outside a dialog is validated (RFC 3261 16.3), gets its server transaction and,
+when it is an INVITE, its 100 at once; then its story runs the routing script (``routing.Call``).
 
-What comes back passes ``fix_response`` (Contact alias for phones behind NAT, CSeq as the requester knows it) and ends in
-``relay_done``, where dialogs are confirmed or end and the media session is told. Timers other than the transactions' are
-``alarm``s: one heap of (time, function), checked by ``tick``.
+What comes back passes ``fix_response`` (Contact alias for phones behind NAT, CSeq as the requester knows it) and ends
+in ``relay_done``, where dialogs are confirmed or end and the media session is told. Timers other than the
+transactions' are ``alarm``s: one heap of (time, function), checked by ``tick``.
 """
 
 from __future__ import annotations
 
 import heapq
+import zlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from proxy import nat
+from proxy.contact import contact_uri, contact_value
 from proxy.dialogs import Dialog, Dialogs, Side
 from proxy.flow import Address, Flow, Listener
 from proxy.forward import (
@@ -26,20 +28,22 @@ from proxy.forward import (
     loop_hash,
     next_hop_untrusted,
     numeric_address,
-    own_listener,
+    own_key,
     reply_flow,
     spend_hop_untrusted,
     strip_routes_untrusted,
 )
+from proxy.outcome import Outcome
 from proxy.relay import Branch, Relay, Target
 from proxy.sip.message import H, Request, Response, make_response
 from proxy.sip.parser import BadMessage, validate_untrusted
-from proxy.sip.uri import Uri, parse_uri_untrusted
+from proxy.sip.uri import Uri
 from proxy.stack import ServerKey, Stack, Transaction
-from proxy.token import Signer
+from proxy.stories import Stories
+from proxy.token import Signer, Token
 
 if TYPE_CHECKING:
-    from proxy.config import Timers
+    from proxy.edge import CoreTimers
     from proxy.media.anchor import Anchor
     from proxy.routing import Call
 
@@ -47,12 +51,13 @@ Starter = Callable[..., None]
 
 
 class Core:
-    """The proxy between its listeners. ``start_story(fn, *args)`` starts a trio task; ``clock`` is only used by stories."""
+    """The proxy between its listeners. ``start_story(fn, *args)`` starts a trio task; ``clock`` is only used by
+    stories."""
 
     def __init__(
         self,
         stack: Stack,
-        timers: Timers,
+        timers: CoreTimers,
         signer: Signer,
         *,
         clock: Callable[[], float],
@@ -76,9 +81,13 @@ class Core:
         self.resolve: Callable[[Uri], Awaitable[Address | None]] | None = None
         self.known_address: Callable[[Address], bool] = lambda addr: False
         self.make_call: Callable[[Relay, Flow, bool], Call] | None = None
+        self.refuse_callee: Callable[[Dialog, int], None] = lambda dialog, cseq: None
         self.end_session: Callable[[Dialog, bytes], None] = lambda dialog, reason: None
+        self._nat_results: dict[tuple[bytes, bytes, int | None, Address], bool] = {}
         self._alarms: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
+        self.outcome = Outcome(self)
+        self.stories = Stories(self)
         stack.user = self
 
     def add_listener(self, listener: Listener) -> None:
@@ -86,6 +95,7 @@ class Core:
         self.stack.listeners.append(listener)
         for name in listener.own:
             self.own[name] = listener
+        self.own[own_key(listener)] = listener
 
     # -- from the stack -------------------------------------------------------------------------------------------
 
@@ -123,16 +133,24 @@ class Core:
         relay = self._open(request, flow, key, now, behind_nat)
         relay.nat = behind_nat
         assert self.make_call is not None
-        self.start_story(self._run, self.make_call(relay, flow, behind_nat))
+        self.start_story(self.stories.run_route, self.make_call(relay, flow, behind_nat))
 
     def _repair_source(self, request: Request, flow: Flow) -> bool:
-        """NAT test 19 (RFC 1918 Contact, Via address or port not the source) for everybody but FreeSWITCH: the Contact gets
-        an alias, responses go to the source port. Also takes out headers an outsider may not set."""
+        """NAT test 19 (RFC 1918 Contact, Via address or port not the source) for everybody but FreeSWITCH: the
+        Contact gets an alias, responses go to the source port. Also takes out headers an outsider may not set."""
         host = flow.addr[0]
         if self.is_freeswitch(host) and flow.listener.side == "lan":
             return False
-        request.remove(H.X_PGPX)
-        behind_nat = bool(nat.nat_uac_test(request, flow.addr, 19))
+        if H.X_PGPX in request.ids:
+            request.remove(H.X_PGPX)
+        via = request.via
+        key = (contact_value(request), via.host, via.port, flow.addr)
+        known = self._nat_results.get(key)
+        if known is None:
+            if len(self._nat_results) > 20_000:
+                self._nat_results.clear()
+            known = self._nat_results[key] = bool(nat.nat_uac_test(request, flow.addr, 19))
+        behind_nat = known
         if behind_nat and request.method != "REGISTER":
             self.add_alias(request, flow.addr)
         return behind_nat
@@ -161,7 +179,8 @@ class Core:
     def _refuse(
         self, request: Request, flow: Flow, code: int, reason: bytes, extra: list[tuple[bytes, bytes]] | None = None
     ) -> None:
-        """Answer statelessly (RFC 3261 8.2.7); the ACK that may follow finds no transaction and no Route and is dropped."""
+        """Answer statelessly (RFC 3261 8.2.7); the ACK that may follow finds no transaction and no Route and is
+        dropped."""
         response = make_response(request, code, reason, to_tag=self.local_tag(request), extra=extra or [])
         self.stack.send_stateless(response, reply_flow(request, flow, request.via.rport is not None))
 
@@ -201,30 +220,31 @@ class Core:
         if dialog is not None:
             relay.from_caller = dialog.from_caller(request)
             relay.leg = dialog.leg
+            relay.from_phone = dialog.from_phone(relay.from_caller)
             self._learn_side(dialog, relay.from_caller, request, flow)
             if dialog.leg is not None and self.anchor is not None and self.anchor.needs(dialog.leg, request):
                 relay.story = True
-                self.start_story(self.in_dialog_story, relay, leaves)
+                self.start_story(self.stories.in_dialog, relay, leaves)
                 return
         self.relay_in_dialog(relay, leaves, now)
 
     def _place_untrusted(self, request: Request, flow: Flow) -> tuple[Dialog | None, Listener | None]:
         """The dialog of a request and the listener it leaves by; no listener when it may not pass.
 
-        It must carry our Route and belong to a dialog we keep, or carry the token we signed for its Call-ID; so nobody can
-        have us relay anywhere by inventing a Route.
+        It must carry our Route and belong to a dialog we keep, or carry the token we signed for its Call-ID; so
+        nobody can have us relay anywhere by inventing a Route.
         """
         taken = strip_routes_untrusted(request, self.own)
         if not taken:
             return None, None
-        leaves = own_listener(taken[-1], self.own)
+        leaves = taken[-1].listener
         dialog = self.dialogs.find(request)
         if dialog is None:
-            token = taken[0].param(b"t")
-            if not token or not self.signer.matches(token, request.call_id):
+            verified = self.verify_token(taken[0].token, request.call_id)
+            if verified is None:
                 return None, None
-            if request.method == "BYE" and self.anchor is not None:
-                self.anchor.delete_by_token(self.signer.verify_untrusted(token))
+            if request.method == "BYE" and self.anchor is not None and verified.node != b"-":
+                self.anchor.delete_by_token(verified)
         return dialog, leaves
 
     def _learn_side(self, dialog: Dialog, from_caller: bool, request: Request, flow: Flow) -> None:
@@ -236,9 +256,7 @@ class Core:
     @staticmethod
     def learn_contact(side: Side, message: Request | Response) -> None:
         """Remember the remote target (RFC 3261 12.2.1.2: target refresh)."""
-        value = message.first_value(H.CONTACT)
-        if value is not None:
-            side.contact = nat.contact_uri(value)
+        side.contact = contact_uri(message) or side.contact
 
     def relay_in_dialog(self, relay: Relay, leaves: Listener, now: float) -> None:
         """Send an in-dialog request on; names are resolved by a story of their own."""
@@ -247,13 +265,13 @@ class Core:
             relay.dialog.translate(copy, relay.from_caller)
         target = self.in_dialog_target_untrusted(copy, relay.dialog, leaves)
         if target is None:
-            self.start_story(self.resolve_in_dialog, relay, copy, leaves)
+            self.start_story(self.stories.resolve_in_dialog, relay, copy, leaves)
             return
         relay.send(self.prepare(relay, copy, target), now)
 
     def in_dialog_target_untrusted(self, request: Request, dialog: Dialog | None, leaves: Listener) -> Target | None:
-        """Where an in-dialog request goes by its Route or Request-URI; None when that is a name. An alias is taken out and
-        followed only to an address seen in this dialog."""
+        """Where an in-dialog request goes by its Route or Request-URI; None when that is a name. An alias is taken
+        out and followed only to an address seen in this dialog."""
         uri = next_hop_untrusted(request)
         if request.index(H.ROUTE) < 0 and uri.has(b"alias"):
             uri, alias = nat.take_alias(uri)
@@ -274,14 +292,16 @@ class Core:
             return True
         return self.known_address(addr)
 
-    def prepare(self, relay: Relay, request: Request, target: Target) -> Branch:
+    def prepare(self, relay: Relay, request: Request, target: Target, branch: bytes | None = None) -> Branch:
         """Put our Via on a request copy and make it a branch."""
-        branch = self.stack.new_branch(loop_hash(relay.request))
+        if branch is None:
+            branch = self.stack.new_branch(loop_hash(relay.request))
         request.prepend(H.VIA, b"SIP/2.0/UDP " + target.flow.listener.via + b";branch=" + branch)
         return Branch(relay, request, branch, target)
 
     def on_ack(self, request: Request, flow: Flow, now: float) -> None:
-        """An ACK for a 2xx: end to end, by its Routes, without a transaction. Anything not for us to pass is dropped."""
+        """An ACK for a 2xx: end to end, by its Routes, without a transaction. Anything not for us to pass is
+        dropped."""
         try:
             if not request.to_tag:
                 return
@@ -297,7 +317,7 @@ class Core:
                 if dialog.leg is not None and self.anchor is not None:
                     self.anchor.confirmed(dialog.leg)
                     if self.anchor.needs(dialog.leg, request):
-                        self.start_story(self.ack_story, request, dialog, leaves, from_caller)
+                        self.start_story(self.stories.ack, request, dialog, leaves, from_caller)
                         return
             self.send_ack(request, dialog, leaves)
         except BadMessage:
@@ -307,7 +327,7 @@ class Core:
         """Forward an ACK statelessly with a branch of its own."""
         target = self.in_dialog_target_untrusted(request, dialog, leaves)
         if target is None:
-            self.start_story(self.resolve_ack, request, leaves)
+            self.start_story(self.stories.resolve_ack, request, leaves)
             return
         self.send_ack_to(request, target.flow)
 
@@ -319,3 +339,48 @@ class Core:
         if self.stack.tap is not None:
             self.stack.tap("out", data, flow)
         flow.send_nowait(data)
+
+    # -- small services -------------------------------------------------------------------------------------------
+
+    def token(self, ng_call_id: bytes, leg: bytes, node: bytes, call_id: bytes) -> bytes:
+        """The Record-Route token of one dialog; good for its Call-ID only."""
+        return self.signer.sign(ng_call_id, b"%b.%08x" % (leg, zlib.crc32(call_id)), node)
+
+    def verify_token(self, token: bytes | None, call_id: bytes) -> Token | None:
+        """The token's content when we signed it for this Call-ID."""
+        if not token:
+            return None
+        found = self.signer.verify_untrusted(token)
+        if found is None or found.leg.rpartition(b".")[2] != b"%08x" % zlib.crc32(call_id):
+            return None
+        return found
+
+    def local_tag(self, request: Request) -> bytes:
+        """The To tag of responses made here; the same for one Call-ID and From tag, so retransmissions agree."""
+        return self.stack.stateless_tag(request)
+
+    def drop_client(self, tx: Transaction | None) -> None:
+        """Stop a client transaction without telling anybody."""
+        if tx is not None:
+            self.stack.abandon(tx)
+
+    def alarm(self, at: float, function: Callable[..., None], *args: Any) -> None:
+        """Call ``function(*args, now)`` at or soon after ``at``; it checks itself whether it is still wanted."""
+        self._count += 1
+        heapq.heappush(self._alarms, (at, self._count, function, args))
+
+    def next_deadline(self) -> float | None:
+        """When ``tick`` is due."""
+        mine = self._alarms[0][0] if self._alarms else None
+        theirs = self.stack.next_deadline()
+        if mine is None or theirs is None:
+            return mine if theirs is None else theirs
+        return min(mine, theirs)
+
+    def tick(self, now: float) -> None:
+        """Fire transaction timers and alarms that are due."""
+        self.stack.tick(now)
+        alarms = self._alarms
+        while alarms and alarms[0][0] <= now:
+            _, _, function, args = heapq.heappop(alarms)
+            function(*args, now)

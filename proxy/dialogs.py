@@ -1,10 +1,11 @@
 """Dialogs the edge takes part in: who is on each side, and the CSeq numbers it may add of its own.
 
-How it works: a dialog is kept for every call whose media is anchored or whose Contact got an alias. Messages pass from the
-*caller* (who sent the first INVITE of this dialog) to the *callee* or back; each direction has a ``CSeqMap``. As long as we
-send nothing of our own in a direction, numbers pass unchanged. A request of our own takes the next number; from then on
-every later number of that direction is shifted, and responses, ACK, CANCEL and RAck are translated back and forth, so that
-neither end sees a number twice (FreeSWITCH 1.10.12 reused exactly the number we had spent).
+How it works: a dialog is kept for every call whose media is anchored or whose Contact got an alias. Messages pass
+from the *caller* (who sent the first INVITE of this dialog) to the *callee* or back; each direction has a
+``CSeqMap``. As long as we send nothing of our own in a direction, numbers pass unchanged. A request of our own takes
+the next number; from then on every later number of that direction is shifted, and responses, ACK, CANCEL and RAck are
+translated back and forth, so that neither end sees a number twice (FreeSWITCH 1.10.12 reused exactly the number we
+had spent).
 
 Pure: no clock, no sockets.
 """
@@ -27,8 +28,9 @@ _REMEMBERED = 8
 class CSeqMap:
     """Numbers of one direction of one dialog (RFC 3261 12.2.1.1: strictly increasing by any amount).
 
-    ``outgoing(n)`` gives the number the receiver sees for the sender's ``n``; asked again for the same request it gives the
-    same. ``own()`` spends a number for a request of ours. ``incoming(n)`` is the sender's number for one the receiver named.
+    ``outgoing(n)`` gives the number the receiver sees for the sender's ``n``; asked again for the same request it
+    gives the same. ``own()`` spends a number for a request of ours. ``incoming(n)`` is the sender's number for one
+    the receiver named.
     """
 
     __slots__ = ("last_in", "last_out", "offset", "recent")
@@ -41,7 +43,7 @@ class CSeqMap:
 
     def outgoing(self, number: int) -> int:
         """Translate the CSeq number of a request, an ACK or a CANCEL, or the number inside a RAck."""
-        if not self.offset and number + 0 > self.last_out:
+        if not self.offset and number > self.last_out:
             self.last_in = self.last_out = number
             return number
         known = self.recent.get(number)
@@ -55,6 +57,10 @@ class CSeqMap:
             self.last_out = shifted
             self._remember(number, shifted)
         return shifted
+
+    def known(self, number: int) -> int:
+        """Like ``outgoing`` for a request that has passed already; never moves the map."""
+        return self.recent.get(number, number + self.offset)
 
     def own(self) -> int:
         """The number for a request of ours in this direction."""
@@ -97,7 +103,6 @@ class Dialog:
 
     __slots__ = (
         "acked",
-        "branches",
         "call_id",
         "callee",
         "caller",
@@ -107,7 +112,7 @@ class Dialog:
         "expires_at",
         "interval",
         "leg",
-        "token",
+        "phone_calls",
         "up",
     )
 
@@ -118,18 +123,24 @@ class Dialog:
         self.leg = leg
         self.down = CSeqMap()  # caller to callee
         self.up = CSeqMap()  # callee to caller
-        self.token = b""
+        self.phone_calls = True  # the caller is a phone; False when it is FreeSWITCH (leg B)
         self.acked = False
         self.ended = False
         self.confirmed_at: float | None = None
         self.interval = 0  # seconds of an agreed session timer (RFC 4028), 0 when none
         self.expires_at: float | None = None
-        self.branches: dict[bytes, Leg] = {}
 
     @property
     def key(self) -> bytes:
         """Index key: Call-ID and the caller's tag."""
         return dialog_key(self.call_id, self.caller.tag)
+
+    def from_phone(self, from_caller: bool) -> bool:
+        """Whether that side is the leg's phone; in a call without B2BUA the caller's side stands for it."""
+        leg = self.leg
+        if leg is None or leg.direct:
+            return from_caller
+        return from_caller is self.phone_calls
 
     def from_caller(self, request: Request) -> bool:
         """True when ``request`` travels from the dialog's caller to its callee."""
@@ -155,7 +166,7 @@ class Dialog:
         parts = rack.split() if rack is not None else []
         if len(parts) == 3 and parts[1].isdigit():
             invite = int(parts[1])
-            shifted = numbers.recent.get(invite, invite + numbers.offset if invite > numbers.last_in else invite)
+            shifted = numbers.known(invite)
             if shifted != invite:
                 request.set(H.RACK, b"%s %d %s" % (parts[0], shifted, parts[2]))
 
@@ -195,6 +206,10 @@ class Dialogs:
         if found is None:
             found = self._by_key.get(call_id + b"\0" + message.to_tag)
         return found
+
+    def get(self, call_id: bytes, caller_tag: bytes) -> Dialog | None:
+        """The dialog with this Call-ID and caller's tag."""
+        return self._by_key.get(dialog_key(call_id, caller_tag))
 
     def remove(self, dialog: Dialog) -> None:
         """Forget a dialog; unknown ones are fine."""

@@ -1,12 +1,13 @@
 """What a proxy does to a message on its way, as pure functions (RFC 3261 16.4, 16.6 and 16.7).
 
-Requests: take off our own Routes, honour strict routers, count Max-Forwards down, record the route (two entries when the
-request changes socket, as Kamailio's ``r2=on``), put our Via on top. Responses: take our Via off. Nothing here sends, waits
-or reads a clock, and whatever is not named here leaves byte for byte.
+Requests: take off our own Routes, honour strict routers, count Max-Forwards down, record the route (two entries when
+the request changes socket, as Kamailio's ``r2=on``), put our Via on top. Responses: take our Via off. Nothing here
+sends, waits or reads a clock, and whatever is not named here leaves byte for byte.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 
 from proxy.flow import Address, Flow, Listener
@@ -23,6 +24,11 @@ def own_listener(uri: Uri, own: Own) -> Listener | None:
     return own.get((uri.host, uri.port or 5060))
 
 
+def own_key(listener: Listener) -> tuple[bytes, int]:
+    """A second kind of key in ``Own``: host and port as we print them, with 0 for "as printed"."""
+    return (listener.uri, 0)
+
+
 def route_uri_untrusted(value: bytes) -> Uri:
     """The URI of one Route or Record-Route value. Raises BadMessage 400."""
     if value[:1] == b"<":
@@ -32,34 +38,64 @@ def route_uri_untrusted(value: bytes) -> Uri:
     return parse_uri_untrusted(parse_name_addr_untrusted(value).uri)
 
 
-def strip_routes_untrusted(request: Request, own: Own) -> list[Uri]:
+class OwnRoute:
+    """A Route of ours: its listener, whether a second one belongs to it, and the token in it."""
+
+    __slots__ = ("double", "listener", "token")
+
+    def __init__(self, listener: Listener, double: bool, token: bytes) -> None:
+        self.listener = listener
+        self.double = double
+        self.token = token
+
+
+_TOKEN = re.compile(rb";t=([^;>]+)")
+
+
+def _own_route_untrusted(value: bytes, own: Own) -> OwnRoute | None:
+    """One Route value, when it means us. What we print ourselves is recognised by its first bytes; these URIs differ in
+    every call, so parsing them would only fill the URI cache."""
+    if value.startswith(b"<sip:"):
+        end = value.find(b";")
+        listener = own.get((value[5:end], 0)) if end > 0 else None
+        if listener is not None and value.endswith(b">"):
+            token = _TOKEN.search(value)
+            return OwnRoute(listener, b";r2=on" in value, token.group(1) if token else b"")
+    uri = route_uri_untrusted(value)
+    listener = own_listener(uri, own)
+    if listener is None:
+        return None
+    return OwnRoute(listener, uri.param(b"r2") == b"on", uri.param(b"t") or b"")
+
+
+def strip_routes_untrusted(request: Request, own: Own) -> list[OwnRoute]:
     """Remove the Routes that mean us, topmost first, and undo a strict router's doing (RFC 3261 16.4).
 
-    Returns the URIs removed: the one the request came in by, then, with double record routing, the one it leaves by.
+    Returns what was removed: the one the request came in by, then, with double record routing, the one it leaves by.
     """
-    taken: list[Uri] = []
+    taken: list[OwnRoute] = []
     if b"lr" in request.uri:
         uri = parse_uri_untrusted(request.uri)
         if uri.has(b"lr") and own_listener(uri, own) is not None:
             values = request.values(H.ROUTE)
             if values:
                 # A strict router put our Record-Route into the Request-URI; the real one is the last Route.
-                taken.append(uri)
+                listener = own_listener(uri, own)
+                assert listener is not None
+                taken.append(OwnRoute(listener, uri.param(b"r2") == b"on", uri.param(b"t") or b""))
                 request.set_uri(bytes(route_uri_untrusted(values[-1])))
                 request.remove(H.ROUTE)
-                for value in values[:-1]:
-                    request.append(H.ROUTE, value)
+                for kept in values[:-1]:
+                    request.append(H.ROUTE, kept)
     while len(taken) < 2:
         value = request.first_value(H.ROUTE)
         if value is None:
             break
-        uri = route_uri_untrusted(value)
-        if own_listener(uri, own) is None:
-            break
-        if taken and not (taken[0].param(b"r2") == b"on" and uri.param(b"r2") == b"on"):
+        route = _own_route_untrusted(value, own)
+        if route is None or (taken and not (taken[0].double and route.double)):
             break
         request.pop_value(H.ROUTE)
-        taken.append(uri)
+        taken.append(route)
     return taken
 
 

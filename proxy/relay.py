@@ -1,14 +1,14 @@
 """The response context of RFC 3261 16.7: one request on its way to one or more branches, and its answers coming back.
 
-How it works: a ``Relay`` belongs to a server transaction and holds a ``Branch`` per destination tried. Everything here is
-ring 1: a response goes up in the same call in which it came in. Only when its SDP needs an answer from rtpengine is it put
-into ``queue`` for the story (a trio task, ``core``/``routing``) which hands it back to ``process`` afterwards; once something
-is queued, later responses queue behind it, so order is kept.
+How it works: a ``Relay`` belongs to a server transaction and holds a ``Branch`` per destination tried. Everything
+here is ring 1: a response goes up in the same call in which it came in. Only when its SDP needs an answer from
+rtpengine is it put into ``queue`` for the story (a trio task, ``core``/``routing``) which hands it back to
+``process`` afterwards; once something is queued, later responses queue behind it, so order is kept.
 
-Branches are tried in rounds (one ``await call.relay(...)`` each). A round ends with a 2xx, which is passed on at once, or
-when every branch of it has failed; then its best response (``best_of``) is the round's result and the routing script, or for
-in-dialog requests the relay itself, decides what goes up. 408 and 503 for branches that time out or cannot be reached are
-made in ``Branch.fail`` and nowhere else.
+Branches are tried in rounds (one ``await call.relay(...)`` each). A round ends with a 2xx, which is passed on at
+once, or when every branch of it has failed; then its best response (``best_of``) is the round's result and the
+routing script, or for in-dialog requests the relay itself, decides what goes up. 408 and 503 for branches that time
+out or cannot be reached are made in ``Branch.fail`` and nowhere else.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ _PREFERRED = (401, 407, 415, 420, 484)
 class Target:
     """One place a request can be sent to.
 
-    ``uri`` becomes the Request-URI, ``addr`` is where the datagram goes; ``first_reply`` (seconds) is how long to wait for
-    any answer at all; ``report`` is told how it went ("ok", "icmp", "503", "timeout").
+    ``uri`` becomes the Request-URI, ``addr`` is where the datagram goes; ``first_reply`` (seconds) is how long to wait
+    for any answer at all; ``report`` is told how it went ("ok", "icmp", "503", "timeout"); ``received`` is the outer
+    address of a phone behind NAT.
     """
 
-    __slots__ = ("addr", "first_reply", "flow", "name", "report", "uri")
+    __slots__ = ("addr", "first_reply", "flow", "name", "received", "report", "uri")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Target:
         name: str = "",
         first_reply: float | None = None,
         report: Callable[[str], None] | None = None,
+        received: Address | None = None,
     ) -> None:
         self.uri = uri
         self.flow = flow
@@ -53,10 +55,12 @@ class Target:
         self.name = name
         self.first_reply = first_reply
         self.report = report
+        self.received = received
 
 
 class Branch:
-    """One destination of a relay: the copy of the request sent there and what came of it. A ``ClientUser`` of the stack."""
+    """One destination of a relay: the copy of the request sent there and what came of it. A ``ClientUser`` of the
+    stack."""
 
     __slots__ = (
         "answered",
@@ -125,7 +129,8 @@ class Branch:
     # -- our own doing --------------------------------------------------------------------------------------------
 
     def fail(self, code: int, now: float, why: str) -> None:
-        """End this branch with a response of our own: the one place where 408 and 503 are made (RFC 3261 16.8, 16.9)."""
+        """End this branch with a response of our own: the one place where 408 and 503 are made (RFC 3261 16.8,
+        16.9)."""
         if self.final is not None:
             return
         if self.target.report is not None and not (self.answered and why == "timeout"):
@@ -152,6 +157,8 @@ class Branch:
         self.cancelled = True
         core = self.relay.core
         request = make_cancel(self.request)
+        if self.relay.cancel_reason is not None:
+            request.append(H.REASON, self.relay.cancel_reason)
         core.stack.send_request(request, self.branch, self.target.flow, _CANCEL_USER, now)
         core.alarm(now + core.timers.cancel, self._cancel_unanswered)
 
@@ -195,11 +202,13 @@ class Relay:
 
     __slots__ = (
         "branches",
+        "cancel_reason",
         "cancelled",
         "core",
         "dialog",
         "final_code",
         "from_caller",
+        "from_phone",
         "initial",
         "is_invite",
         "leg",
@@ -227,11 +236,13 @@ class Relay:
         self.result: Response | None = None  # of the current round
         self.final_code = 0  # of the final response sent up, 0 while none was
         self.cancelled = False
+        self.cancel_reason: bytes | None = None
         self.queue: deque[tuple[Branch, Response]] = deque()
         self.sent_2xx: dict[bytes, bytes] = {}
         self.dialog: Dialog | None = None
         self.leg: Leg | None = None
         self.from_caller = True
+        self.from_phone = True  # the request comes from the media leg's phone (in a direct call: from the caller)
         self.initial = True
         self.nat = False  # the responder's side is behind NAT: alias for Contacts of its responses
         self.story = False  # a task is waiting for the round's result
@@ -268,14 +279,14 @@ class Relay:
         if leg is None:
             return False
         anchor = self.core.anchor
-        return anchor is not None and anchor.needs(leg, response, self.request)
+        return anchor is not None and anchor.needs(leg, response)
 
     def wake(self) -> None:
         """Tell the story, or start one when the last has ended (a second 2xx after the call's task is gone)."""
         if self.wake_up is not None:
             self.wake_up()
         elif not self.story:
-            self.core.start_story(self.core.late_responses, self)
+            self.core.start_story(self.core.stories.late_responses, self)
 
     def process(self, branch: Branch, response: Response, now: float) -> None:
         """One response, its SDP already taken care of (RFC 3261 16.7 steps 3 to 10)."""
@@ -292,7 +303,7 @@ class Relay:
             return
         if not first or branch not in self.round:
             return
-        self.core.branch_failed(self, branch, response)
+        self.core.outcome.branch_failed(self, branch, response)
         if code >= 600:
             self.cancel_others(branch, now)
         if self.result is None and all(other.final is not None for other in self.round):
@@ -310,7 +321,7 @@ class Relay:
             self.cancel_others(branch, now)
         if self.result is None:
             self.result = response
-            self.core.relay_done(self, branch, response, now)
+            self.core.outcome.relay_done(self, branch, response, now)
         if self.wake_up is not None:
             self.wake_up()
 
@@ -332,7 +343,7 @@ class Relay:
         chosen = next((branch for branch in self.round if branch.final is best), None)
         self._add_challenges(best)
         self.send_up(chosen, best, now)
-        self.core.relay_done(self, chosen, best, now)
+        self.core.outcome.relay_done(self, chosen, best, now)
 
     def _add_challenges(self, best: Response) -> None:
         """Item 7: a 401 or 407 carries the challenges of all branches that gave one."""
@@ -343,18 +354,18 @@ class Relay:
             if other is None or other is best or other.code not in (401, 407):
                 continue
             for header in (H.WWW_AUTHENTICATE, H.PROXY_AUTHENTICATE):
-                for value in other.raw_values(header):
+                for value in other.values(header):
                     best.append(header, value)
 
     def give_up_quietly(self, branch: Branch, now: float) -> None:
         """A non-INVITE nobody answered: no response, the server transaction is forgotten."""
-        self.core.branch_failed(self, branch, branch.final)
+        self.core.outcome.branch_failed(self, branch, branch.final)
         if self.wake_up is not None or self.story:
             self.finish_round(best_of(self.round), now)
             return
         self.core.stack.abandon(self.tx)
         if branch.final is not None:
-            self.core.relay_done(self, branch, branch.final, now)
+            self.core.outcome.relay_done(self, branch, branch.final, now)
 
     def send_up(self, branch: Branch | None, response: Response, now: float) -> bytes:
         """Pass one response on to whoever sent the request; returns the bytes sent."""
@@ -363,19 +374,22 @@ class Relay:
             assert branch is not None
             if not strip_via(response):
                 return b""
-            self.core.fix_response(self, branch, response)
+            self.core.outcome.fix_response(self, branch, response)
         data = response.to_bytes()
-        if response.code >= 200:
-            if self.final_code == 0 or response.code < 300:
-                self.final_code = response.code
+        if response.code >= 200 and (self.final_code == 0 or response.code < 300):
+            self.final_code = response.code
         self.core.stack.respond(self.tx, response.code, data, now)
         return data
 
     def local_response(self, code: int, reason: bytes | None = None) -> Response:
         """A response made here for the request of this relay."""
-        return make_response(self.request, code, reason, to_tag=None if code == 100 else self.core.local_tag(self.request))
+        return make_response(
+            self.request, code, reason, to_tag=None if code == 100 else self.core.local_tag(self.request)
+        )
 
-    def reply(self, code: int, reason: bytes | None, now: float, extra: list[tuple[bytes, bytes]] | None = None) -> None:
+    def reply(
+        self, code: int, reason: bytes | None, now: float, extra: list[tuple[bytes, bytes]] | None = None
+    ) -> None:
         """Answer the request ourselves."""
         if self.final_code:
             return
@@ -386,7 +400,7 @@ class Relay:
             self.final_code = code
         self.core.stack.respond(self.tx, code, response.to_bytes(), now)
         if code >= 200:
-            self.core.relay_done(self, None, response, now)
+            self.core.outcome.relay_done(self, None, response, now)
 
     # -- cancelling -----------------------------------------------------------------------------------------------
 
@@ -411,13 +425,14 @@ class Relay:
     # -- from the stack -------------------------------------------------------------------------------------------
 
     def on_ack(self, tx: Transaction, request: Request, now: float) -> None:
-        """An ACK that matched the INVITE's transaction although it was accepted: an RFC 2543 peer; it goes end to end."""
+        """An ACK that matched the INVITE's transaction although it was accepted: an RFC 2543 peer; it goes end to
+        end."""
         self.core.on_ack(request, tx.flow, now)
 
 
 def best_of(round_: list[Branch]) -> Response:
-    """The best failure of a round (RFC 3261 16.7 item 6): any 6xx, else the lowest class, within 4xx those that tell the
-    caller how to try again; a response from the network before one made here."""
+    """The best failure of a round (RFC 3261 16.7 item 6): any 6xx, else the lowest class, within 4xx those that tell
+    the caller how to try again; a response from the network before one made here."""
 
     def rank(branch: Branch) -> tuple[int, int, int]:
         response = branch.final

@@ -1,12 +1,14 @@
 """Ring 1, the transaction layer: ``received(data, flow, now)`` in, bytes out through ``flow.send_nowait``.
 
-How it works: a message is parsed, matched to a transaction (RFC 3261 17.1.3 and 17.2.3, also the RFC 2543 rules) and fed as
-an event to the tables of ``sip/transaction``; the table's action names are bound to the methods below. What no transaction
-absorbs goes to the ``User`` (``core``), which opens transactions with ``open_server`` and ``send_request``. There is no
-``await`` and no clock here: time is an argument, ``next_deadline()`` says when ``tick(now)`` is due. Timers sit in one heap
-and are deleted lazily: a transaction remembers which deadline of each kind still counts.
+How it works: a message is parsed, matched to a transaction (RFC 3261 17.1.3 and 17.2.3, also the RFC 2543 rules) and
+fed as an event to the tables of ``sip/transaction``; the table's action names are bound to the methods below. What no
+transaction absorbs goes to the ``User`` (``core``), which opens transactions with ``open_server`` and
+``send_request``. There is no ``await`` and no clock here: time is an argument, ``next_deadline()`` says when
+``tick(now)`` is due. Timers sit in one heap and are deleted lazily: a transaction remembers which deadline of each
+kind still counts.
 
-Network failures reach transactions through ``unreachable``: ICMP for a datagram we sent, found again by its Via branch.
+Network failures reach transactions through ``unreachable``: ICMP for a datagram we sent, found again by its Via
+branch.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class User(Protocol):
 
     def on_ack(self, request: Request, flow: Flow, now: float) -> None: ...
 
-    def on_cancel(self, request: Request, flow: Flow, key: ServerKey, invite: Transaction | None, now: float) -> None: ...
+    def on_cancel(
+        self, request: Request, flow: Flow, key: ServerKey, invite: Transaction | None, now: float
+    ) -> None: ...
 
 
 class Transaction:
@@ -102,7 +106,8 @@ class Stack:
     # -- bytes in -------------------------------------------------------------------------------------------------
 
     def received(self, data: bytes, flow: Flow, now: float) -> None:
-        """One datagram from ``flow``. Never raises for what the network sent: bad input is counted, answered or dropped."""
+        """One datagram from ``flow``. Never raises for what the network sent: bad input is counted, answered or
+        dropped."""
         try:
             message = parse_untrusted(data)
             if isinstance(message, Response):
@@ -172,8 +177,8 @@ class Stack:
     @staticmethod
     def _key_2543(request: Request, group: str) -> ServerKey:
         """RFC 3261 17.2.3, second half: Request-URI, tags, Call-ID, CSeq number and top Via. An ACK may have another
-        Via and the To tag of the response, a CANCEL no To tag, so neither goes into the key; nor does the Request-URI, which
-        an ACK to a 2xx takes from the Contact."""
+        Via and the To tag of the response, a CANCEL no To tag, so neither goes into the key; nor does the
+        Request-URI, which an ACK to a 2xx takes from the Contact."""
         return (b"", request.call_id, request.from_tag, request.cseq, request.via.host, group)
 
     def _response_untrusted(self, response: Response, now: float) -> None:

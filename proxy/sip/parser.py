@@ -14,11 +14,12 @@ import re
 from typing import Final
 
 from .errors import BadMessage
-from .headers import METHODS, method_name
+from .headers import METHODS, method_name, parse_name_addr_untrusted
 from .model import Request, Response
-from .names import HEADER_IDS, H, OddLine
+from .names import CANONICAL_NAMES, HEADER_IDS, H, OddLine
+from .uri import parse_uri_untrusted
 
-__all__ = ["BadMessage", "is_keepalive", "parse_untrusted"]
+__all__ = ["BadMessage", "is_keepalive", "parse_untrusted", "validate_untrusted"]
 
 
 def is_keepalive(data: bytes) -> bool:
@@ -198,7 +199,61 @@ def _addressed(status: int, reason: bytes, message: Request | Response) -> BadMe
 def _answerable(request: Request) -> bool:
     """Whether a response to it can be built and sent (RFC 3261 sections 8.2.6, 18.2.2)."""
     try:
-        request.via  # noqa: B018 - asks whether it parses
+        request.via
     except BadMessage:
         return False
     return all(request.get(hid) for hid in (H.FROM, H.TO, H.CALL_ID, H.CSEQ))
+
+
+# --- what a proxy checks before it routes ----------------------------------------------------------------------------
+
+_ROUTABLE_SCHEMES: Final = (b"sip", b"sips", b"tel")
+
+
+def validate_untrusted(request: Request) -> None:
+    """The checks a proxy makes on a request it is about to route (RFC 3261 sections 8.1.1, 16.3).
+
+    From, To, Call-ID and CSeq once each, Max-Forwards at most once and from 0 to 255; CSeq below 2**31 and of the same
+    method; top Via, From, To and Request-URI well-formed; the Request-URI without headers. Raises BadMessage: 416 for a
+    Request-URI that is not sip, sips or tel, else 400; status 0 for an ACK, which is never answered. `partial` is the
+    request itself when it can be answered by the book.
+
+    Not errors, because RFC 2543 phones send them: a Via without a branch, no Max-Forwards, From without a tag, a
+    Contact without brackets. Max-Forwards of 0 is for the caller to answer.
+    """
+    try:
+        _check(request)
+    except BadMessage as bad:
+        raise _addressed(bad.status, bad.reason, request) from bad
+
+
+def _check(request: Request) -> None:
+    ids = request.ids
+    for hid in (H.FROM, H.TO, H.CALL_ID, H.CSEQ):
+        many = ids.count(hid)
+        if many != 1:
+            raise BadMessage(400, (b"more than one " if many else b"missing ") + CANONICAL_NAMES[hid])
+    for line in request.lines:
+        if b":" not in line:
+            raise BadMessage(400, b"a header line has no colon")
+    request.via
+    if not request.call_id:
+        raise BadMessage(400, b"empty Call-ID")
+    if request.cseq_method != request.method:
+        raise BadMessage(400, b"CSeq method differs from the Request-Line")
+    if H.MAX_FORWARDS in ids:
+        hops = request.get(H.MAX_FORWARDS) or b""
+        if ids.count(H.MAX_FORWARDS) > 1:
+            raise BadMessage(400, b"more than one Max-Forwards")
+        if not hops.isdigit() or len(hops.lstrip(b"0")) > 3 or int(hops) > 255:
+            raise BadMessage(400, b"Max-Forwards is not a number from 0 to 255")
+    uri = parse_uri_untrusted(request.uri)
+    if uri.scheme not in _ROUTABLE_SCHEMES:
+        raise BadMessage(416, b"Unsupported URI Scheme")
+    if uri.headers:
+        raise BadMessage(400, b"Request-URI has headers")
+    for hid in (H.FROM, H.TO):
+        try:
+            parse_uri_untrusted(parse_name_addr_untrusted(request.get(hid) or b"").uri)
+        except BadMessage as bad:
+            raise BadMessage(400, CANONICAL_NAMES[hid] + b": " + bad.reason) from bad

@@ -1,12 +1,13 @@
 """The four transaction machines of RFC 3261 section 17, with the Accepted states of RFC 6026, as tables.
 
-How it works: ``TABLES[kind][state][event]`` is ``(next state, actions)``. An event is what happened (a response class, a
-timer, something the transaction user sends), an action names what the stack must do, in order. No row means the event is
-absorbed in that state: nothing is sent and nobody is told. The stack binds the action names to its methods once, at
-import; nothing here reads a clock or touches a socket.
+How it works: ``TABLES[kind][state][event]`` is ``(next state, actions)``. An event is what happened (a response
+class, a timer, something the transaction user sends), an action names what the stack must do, in order. No row means
+the event is absorbed in that state: nothing is sent and nobody is told. The stack binds the action names to its
+methods once, at import; nothing here reads a clock or touches a socket.
 
-Timers (RFC 3261 table 4, RFC 6026 section 8): at any moment a transaction has at most one *retry* timer (A, E, G) and one
-*life* timer (B, D, F, H, I, J, K, L, M); arming replaces, leaving the state by ``arm_*`` of the next one is enough.
+Timers (RFC 3261 table 4, RFC 6026 section 8): at any moment a transaction has at most one *retry* timer (A, E, G) and
+one *life* timer (B, D, F, H, I, J, K, L, M); arming replaces, leaving the state by ``arm_*`` of the next one is
+enough.
 
 ``kinds``: ICT and NICT are client machines, IST and NIST server machines.
 """
@@ -138,7 +139,8 @@ INITIAL: dict[str, str] = {ICT: CALLING, NICT: TRYING, IST: PROCEEDING, NIST: TR
 
 
 class Timers:
-    """Durations in seconds (RFC 3261 table 4): T1 round trip, T2 longest non-INVITE interval, T4 longest life of a message."""
+    """Durations in seconds (RFC 3261 table 4): T1 round trip, T2 longest non-INVITE interval, T4 longest life of a
+    message."""
 
     __slots__ = ("life", "retry", "t1", "t2", "t4")
 

@@ -1,0 +1,136 @@
+"""From runs to a ratio: which peer, which pairs count, when to give up. Pure; the runs themselves are passed in.
+
+1. *Scan*: every candidate of the peer runs once. One with failed calls is printed and left out; the cheapest of the
+   rest is the peer. A run with retransmissions is repeated.
+2. *Pairs*: ours, peer, ours, peer, ... A pair in which either run is spoiled is thrown out and repeated, at most
+   `REPEATS` times; then the mode is invalid and has no ratio.
+3. The result is the median of the pairs' ratios ours / peer, with the least and the greatest.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol, TypeVar
+
+REPEATS = 3
+"""How often a spoiled pair is run again."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Figures of one run. `cpu_us`: microseconds of CPU per call. `complaint`: what the node's totals contradict."""
+
+    side: str
+    calls: int
+    failed: int
+    retransmissions: int
+    cpu_us: float
+    complaint: str = ""
+
+    @property
+    def spoiled(self) -> str:
+        """Why the figure does not count; "" when it does."""
+        reasons = []
+        if self.failed:
+            reasons.append(f"{self.failed} failed calls")
+        if self.retransmissions:
+            reasons.append(f"{self.retransmissions} retransmissions")
+        if self.complaint:
+            reasons.append(self.complaint)
+        return ", ".join(reasons)
+
+    def __str__(self) -> str:
+        verdict = f"  left out: {self.spoiled}" if self.spoiled else ""
+        return f"{self.side}: {self.cpu_us:.0f} us a call, {self.calls - self.failed} of {self.calls} calls{verdict}"
+
+
+class Named(Protocol):
+    """Anything with a name: what is run."""
+
+    @property
+    def name(self) -> str: ...
+
+
+SideT = TypeVar("SideT", bound=Named)
+
+
+@dataclass
+class Result:
+    """Outcome of one mode. `invalid` says why there is no ratio; `spoiled` counts pairs thrown out."""
+
+    mode: str
+    peer: str = ""
+    scan: list[Run] = field(default_factory=list)
+    pairs: list[tuple[Run, Run]] = field(default_factory=list)
+    spoiled: int = 0
+    invalid: str = ""
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ours over peer, one a pair that counted."""
+        return [ours.cpu_us / peer.cpu_us for ours, peer in self.pairs]
+
+    @property
+    def ours_us(self) -> float | None:
+        """Median of our side over the pairs that counted, in microseconds a call."""
+        return median(ours.cpu_us for ours, _ in self.pairs) if self.pairs else None
+
+    @property
+    def peer_us(self) -> float | None:
+        """Median of the peer over the pairs that counted, in microseconds a call."""
+        return median(peer.cpu_us for _, peer in self.pairs) if self.pairs else None
+
+    @property
+    def ratio(self) -> float | None:
+        """Median ratio; None when the mode is invalid."""
+        return None if self.invalid or not self.pairs else median(self.ratios)
+
+
+def choose_peer(
+    candidates: Sequence[SideT], run: Callable[[SideT], Run], tell: Callable[[str], None]
+) -> tuple[SideT | None, list[Run]]:
+    """Run every candidate and return the cheapest whose calls all succeeded (None: there is none), and all runs."""
+    runs: list[Run] = []
+    good: list[tuple[float, int]] = []
+    for index, candidate in enumerate(candidates):
+        for _ in range(1 + REPEATS):
+            figures = run(candidate)
+            runs.append(figures)
+            tell(f"scan   {figures}")
+            if not figures.spoiled:
+                good.append((figures.cpu_us, index))
+            if not figures.retransmissions or figures.failed:
+                break
+    return (candidates[min(good)[1]] if good else None), runs
+
+
+def compare(
+    mode: str,
+    ours: SideT,
+    candidates: Sequence[SideT],
+    pairs: int,
+    run: Callable[[SideT], Run],
+    tell: Callable[[str], None],
+) -> Result:
+    """Measure one mode. `run` measures one side once; `tell` gets a line of progress."""
+    result = Result(mode)
+    peer, result.scan = choose_peer(candidates, run, tell)
+    if peer is None:
+        result.invalid = "the peer has no setting without failed calls"
+        return result
+    result.peer = peer.name
+    for number in range(1, pairs + 1):
+        for attempt in range(1 + REPEATS):
+            pair = (run(ours), run(peer))
+            spoiled = "; ".join(f"{figures.side}: {figures.spoiled}" for figures in pair if figures.spoiled)
+            again = f" (repeat {attempt})" if attempt else ""
+            for figures in pair:
+                tell(f"pair {number}{again}  {figures}")
+            if not spoiled:
+                result.pairs.append(pair)
+                break
+            result.spoiled += 1
+        else:
+            result.invalid = f"pair {number} was spoiled {1 + REPEATS} times, last by {spoiled}"
+            return result
+    return result

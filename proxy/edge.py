@@ -1,0 +1,283 @@
+"""The running proxy: builds the parts from a configuration, connects them, and serves until cancelled.
+
+``Edge(config, nursery)`` constructs; ``serve(config)`` opens the sockets and runs everything in one nursery:
+
+    one task per UDP socket       drains it into the stack (ring 1 runs inside that task)
+    ticker                        transaction timers, alarms, probes of FreeSWITCH, the registrar's expiry
+    one client per rtpengine      ng_protocol
+    control server, sampler       what mediactl sees
+    a story per new request       started through ``start_story``
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from ng_protocol import Client
+from proxy import __version__, talk
+from proxy.config import Config
+from proxy.control.handlers import ProxyBackend, describe
+from proxy.core import Core
+from proxy.dispatcher import Destination, Dispatcher
+from proxy.flow import Address, Flow, Listener
+from proxy.location import Location
+from proxy.media.anchor import Anchor
+from proxy.media.policy import Policy
+from proxy.media.pool import Pool
+from proxy.media.sampler import Sampler, SamplerConfig
+from proxy.media.session import Session
+from proxy.media.table import MediaTable
+from proxy.registrar import Registrar
+from proxy.relay import Relay, Target
+from proxy.routing import Call, Service, load_script
+from proxy.sip.message import Response, make_request
+from proxy.sip.transaction import Timers
+from proxy.sip.uri import parse_uri_untrusted
+from proxy.stack import Stack, Transaction
+from proxy.supervisor import Supervisor
+from proxy.token import Signer
+from proxy.transport.udp import UdpSocket
+
+log = logging.getLogger("proxy")
+
+TICK = 0.1  # seconds: the longest the ticker sleeps; shorter deadlines are met exactly
+FINEST = 0.01  # seconds: the shortest
+
+
+class CoreTimers:
+    """Timers of the core in seconds; ``cancel`` and ``timer_c`` are the RFC's own (9.1, 16.6 item 11)."""
+
+    def __init__(self, config: Config) -> None:
+        timers = config.timers
+        self.first_reply = timers.first_reply
+        self.invite = timers.invite
+        self.ack = timers.ack
+        self.cancel = 64 * timers.t1
+        self.timer_c = max(185.0, timers.invite)
+
+
+class Edge:
+    """All parts of one proxy, connected. Nothing is opened before ``run``."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Callable[[], float] = trio.current_time,
+        epoch: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.started_at = epoch()
+        self.nursery: trio.Nursery | None = None
+        timers = config.timers
+        self.stack = Stack(Timers(timers.t1, timers.t2, timers.t4), secrets.token_hex(3).encode())
+        secret = config.proxy.secret.encode() if config.proxy.secret else secrets.token_bytes(32)
+        self.clients = {node.name: Client(node.address, name=node.name) for node in config.rtpengine}
+        self.pool = Pool(self.clients, {node.name: float(node.weight) for node in config.rtpengine})
+        self.anchor: Anchor | None = None
+        if config.proxy.media and self.clients:
+            self.anchor = Anchor(
+                self.pool,
+                Policy(
+                    public=config.media.public,
+                    lan=config.media.lan,
+                    bypass=config.media.bypass,
+                    delete_delay=config.media.delete_delay,
+                ),
+                MediaTable(),
+                instance=config.proxy.instance,
+                clock=clock,
+                epoch=epoch,
+            )
+        script = load_script(Path(config.proxy.route)) if config.proxy.route else talk.route
+        self.core = Core(
+            self.stack,
+            CoreTimers(config),
+            Signer(secret),
+            clock=clock,
+            start_story=self.start_story,
+            run_route=script,
+            anchor=self.anchor,
+            max_forwards=config.proxy.max_forwards,
+        )
+        self.listeners = [
+            Listener(one.name, one.address, one.port, one.side, _advertised(one.advertise, one.port))
+            for one in config.listen
+        ]
+        for listener in self.listeners:
+            self.core.add_listener(listener)
+        self.dispatcher = Dispatcher(
+            [Destination(fs.name, (fs.address, fs.port), fs.prefix.encode()) for fs in config.freeswitch],
+            timers.options,
+        )
+        domains = frozenset(domain.encode().lower() for domain in config.proxy.domains)
+        self.location = Location()
+        self.registrar = Registrar(
+            self.location, domains | {host for listener in self.listeners for host, _ in listener.own}, config.registrar
+        )
+        self.service = Service(
+            core=self.core,
+            listeners=self.listeners,
+            domains=domains,
+            freeswitch=self.dispatcher,
+            sets={"freeswitch": self.dispatcher},
+            users={user.name.encode(): user.uri.encode() for user in config.users},
+            location=self.location,
+            registrar=self.registrar,
+            carrier=config.carrier.uri.encode() if config.carrier else None,
+            carrier_addresses=frozenset(config.carrier.addresses if config.carrier else ()),
+            freeswitch_reply=timers.freeswitch_reply,
+            anchor_calls=self.anchor is not None,
+        )
+        self._static = {address for uri in self.service.users.values() if (address := _address_of(uri)) is not None}
+        self.core.is_freeswitch = self.dispatcher.is_freeswitch
+        self.core.known_address = self._known_address
+        self.core.make_call = self._make_call
+        self.supervisor = Supervisor(self.core, self.anchor)
+        self.sampler: Sampler[Session] = Sampler(
+            self._sessions,
+            describe,
+            self.clients,
+            SamplerConfig(interval=config.media.sample_interval, silence=config.media.silence),
+            on_lost=self.supervisor.lost,
+            on_silent=self.supervisor.silent,
+        )
+        self.backend = ProxyBackend(
+            config.proxy.instance, __version__, self._sessions, self.clients, self.sampler, self._counters
+        )
+
+    def _sessions(self) -> Iterable[Session]:
+        return () if self.anchor is None else self.anchor.sessions
+
+    def _counters(self) -> dict[str, int | float]:
+        """Counters for ``mediactl stats``."""
+        return {
+            **self.stack.stats,
+            "dialogs": len(self.core.dialogs),
+            "bindings": len(self.location),
+            "server_transactions": len(self.stack.server),
+            "client_transactions": len(self.stack.client),
+        }
+
+    # -- hooks of the core ----------------------------------------------------------------------------------------
+
+    def start_story(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Run a story as a task of its own."""
+        if self.nursery is not None:
+            self.nursery.start_soon(function, *args)
+
+    def _make_call(self, relay: Relay, flow: Flow, behind_nat: bool) -> Call:
+        return Call(self.service, relay, flow, behind_nat)
+
+    def _known_address(self, addr: Address) -> bool:
+        """Somebody registered from there, or a static user is there."""
+        return addr in self._static or self.location.knows_address(addr)
+
+    # -- running --------------------------------------------------------------------------------------------------
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open everything and serve until cancelled. Raises OSError when a socket cannot be bound."""
+        sockets = [UdpSocket(listener, *self._receivers(listener), self.stack.stats) for listener in self.listeners]
+        async with trio.open_nursery() as nursery:
+            self.nursery = nursery
+            for client in self.clients.values():
+                await nursery.start(client.run)
+            for sock in sockets:
+                nursery.start_soon(sock.run)
+            nursery.start_soon(self.ticker, sockets)
+            await nursery.start(self.sampler.run)
+            task_status.started()
+
+    def _receivers(
+        self, listener: Listener
+    ) -> tuple[Callable[[bytes, Address], None], Callable[[bytes, Address], None]]:
+        stack, flow, clock = self.stack, listener.flow, self.clock
+
+        def received(data: bytes, addr: Address) -> None:
+            if stack.tap is not None:
+                stack.tap("in", data, flow(addr))
+            stack.received(data, flow(addr), clock())
+
+        def unreachable(quoted: bytes, addr: Address) -> None:
+            stack.unreachable(quoted, addr, clock())
+
+        return received, unreachable
+
+    async def ticker(self, sockets: list[UdpSocket]) -> None:
+        """Everything that happens by the clock."""
+        while True:
+            now = self.clock()
+            for sock in sockets:
+                sock.report_errors()
+            self.core.tick(now)
+            self.location.tick(now)
+            for destination in self.dispatcher.due(now):
+                self._probe(destination, now)
+            due = self.core.next_deadline()
+            wait = TICK if due is None else min(max(due - self.clock(), FINEST), TICK)
+            await trio.sleep(wait)
+
+    def _probe(self, destination: Destination, now: float) -> None:
+        """OPTIONS to one FreeSWITCH."""
+        listener = self.service.listener_for("lan")
+        host, port = destination.addr
+        uri = b"sip:" + (b"[%b]" if ":" in host else b"%b") % host.encode() + (b"" if port == 5060 else b":%d" % port)
+        branch = self.stack.new_branch(0)
+        tag = secrets.token_hex(4).encode()
+        request = make_request(
+            "OPTIONS",
+            uri,
+            [
+                (b"Via", b"SIP/2.0/UDP " + listener.via + b";branch=" + branch),
+                (b"Max-Forwards", b"10"),
+                (b"From", b"<sip:probe@%b>;tag=%b" % (listener.uri, tag)),
+                (b"To", b"<" + uri + b">"),
+                (b"Call-ID", secrets.token_hex(8).encode()),
+                (b"CSeq", b"1 OPTIONS"),
+            ],
+        )
+        self.stack.send_request(request, branch, listener.flow(destination.addr), _Probe(self, destination), now)
+
+
+class _Probe:
+    """Reports how an OPTIONS went; one attempt, the next probe is due soon enough."""
+
+    def __init__(self, edge: Edge, destination: Destination) -> None:
+        self.edge = edge
+        self.destination = destination
+
+    def on_response(self, tx: Transaction, response: Response, now: float) -> None:
+        if response.code >= 200:
+            self.edge.dispatcher.probe_result(self.destination, response.code != 503, now)
+
+    def on_timeout(self, tx: Transaction, now: float) -> None:
+        """Counted by the dispatcher when the next probe was due."""
+
+    def on_unreachable(self, tx: Transaction, now: float) -> None:
+        self.edge.dispatcher.mark_failed(self.destination, now, "icmp")
+
+
+def _advertised(value: str | None, port: int) -> Address | None:
+    if value is None:
+        return None
+    host, colon, shown = value.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        return (value.strip("[]"), port)
+    return (host.strip("[]"), int(shown))
+
+
+def _address_of(raw: bytes) -> Address | None:
+    from proxy.forward import numeric_address
+
+    return numeric_address(parse_uri_untrusted(raw))
+
+
+__all__ = ["Edge", "Target"]

@@ -1,0 +1,315 @@
+"""The routing script's view: ``Call``, one request outside a dialog, and what can be done with it.
+
+A routing script is a Python file with ``async def route(call)``; it is told in order, what Kamailio splits into
+request, branch, reply and failure routes is the next line after an ``await``. ``proxy/talk.py`` is the built-in one
+and uses nothing that another script could not. ``load_script`` turns every mistake in a file into one sentence with
+file and line.
+
+``await call.relay(...)`` returns a ``Reply`` when the round is over: a 2xx has gone up already, a failure goes up
+when the script ends unless it does something else (another ``relay``, a ``reply``).
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+import types
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy.dispatcher import Destination, Dispatcher
+from proxy.flow import Address, Flow, Listener
+from proxy.forward import next_hop_untrusted, numeric_address, own_listener
+from proxy.relay import Relay, Target
+from proxy.sip.message import Request, Response
+from proxy.sip.parser import BadMessage
+from proxy.sip.uri import Uri, parse_uri_untrusted
+
+if TYPE_CHECKING:
+    from proxy.core import Core
+    from proxy.location import Location
+    from proxy.registrar import Registrar
+
+Route = Callable[["Call"], Awaitable[None]]
+
+
+class ScriptError(Exception):
+    """A routing script that cannot be used: one sentence, file and line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a round ended. ``code`` 100-699; ``local`` when the response was made here (timeout, unreachable)."""
+
+    code: int
+    reason: str
+    local: bool
+    response: Response | None = None
+
+
+@dataclass(slots=True)
+class Service:
+    """What calls can use: filled by ``app`` from the configuration, one for the whole proxy."""
+
+    core: Core
+    listeners: list[Listener]
+    domains: frozenset[bytes]
+    freeswitch: Dispatcher
+    sets: dict[str, Dispatcher]
+    users: dict[bytes, bytes]
+    location: Location
+    registrar: Registrar
+    carrier: bytes | None = None
+    carrier_addresses: frozenset[str] = frozenset()
+    freeswitch_reply: float = 2.0
+    anchor_calls: bool = True
+
+    def listener_for(self, side: str, prefer: Listener | None = None) -> Listener:
+        """A listener of that side; ``prefer`` when it is one."""
+        if prefer is not None and prefer.side == side:
+            return prefer
+        return next((one for one in self.listeners if one.side == side), self.listeners[0])
+
+
+class Call:
+    """A request outside a dialog. ``method``, ``uri`` and ``user`` are text; ``source`` is (ip, port)."""
+
+    def __init__(self, service: Service, relay: Relay, flow: Flow, behind_nat: bool) -> None:
+        self.service = service
+        self.relay_context = relay
+        self.flow = flow
+        self.behind_nat = behind_nat
+        self.request: Request = relay.request
+        self.method: str = relay.request.method
+        self.source: Address = flow.addr
+        self.dropped = False
+        self._uri: Uri | None = None
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    @property
+    def uri(self) -> Uri:
+        """The Request-URI, parsed."""
+        if self._uri is None:
+            self._uri = parse_uri_untrusted(self.request.uri)
+        return self._uri
+
+    @property
+    def user(self) -> str:
+        """The user part of the Request-URI, "" when it has none."""
+        return (self.uri.user or b"").decode("utf-8", "replace")
+
+    @property
+    def from_freeswitch(self) -> bool:
+        """True for the second pass: FreeSWITCH is known by its address; on a public socket only when the SDP names
+        media of a session of ours, since an address can be forged there."""
+        if not self.service.freeswitch.is_freeswitch(self.source[0]):
+            return False
+        return self.flow.listener.side == "lan" or self._correlates()
+
+    def _correlates(self) -> bool:
+        anchor = self.service.core.anchor
+        return anchor is not None and anchor.correlates(self.request) is not None
+
+    @property
+    def caller_is_known(self) -> bool:
+        """For the second pass: whether the call this leg belongs to came from a registered or static user's address."""
+        anchor = self.service.core.anchor
+        session = anchor.correlates(self.request) if anchor is not None else None
+        first = session.first_leg if session is not None else None
+        return first is not None and self.service.core.known_address(first.source)
+
+    @property
+    def for_us(self) -> bool:
+        """True when the Request-URI's host is a domain or a listener of ours."""
+        uri = self.uri
+        return uri.host in self.service.domains or own_listener(uri, self.service.core.own) is not None
+
+    @property
+    def source_is_known(self) -> bool:
+        """True when somebody at this address is registered, or a static user or the carrier is there."""
+        host = self.source[0]
+        return (
+            self.service.freeswitch.is_freeswitch(host)
+            or host in self.service.carrier_addresses
+            or self.service.core.known_address(self.source)
+        )
+
+    # -- where to -------------------------------------------------------------------------------------------------
+
+    def freeswitch(self, prefix: str | None = None, user: str | None = None) -> Hunt:
+        """The FreeSWITCHes in turn: ``sip:<prefix><user>@<freeswitch>``, the next one on silence, ICMP or 503."""
+        return self._hunt(self.service.freeswitch, prefix, user)
+
+    def dispatch(self, name: str, prefix: str | None = None, user: str | None = None) -> Hunt:
+        """A set of destinations by name, tried in turn like ``freeswitch``."""
+        found = self.service.sets.get(name)
+        if found is None:
+            raise KeyError(
+                f"no destination set named {name!r}; there are: {', '.join(sorted(self.service.sets)) or 'none'}"
+            )
+        return self._hunt(found, prefix, user)
+
+    def _hunt(self, dispatcher: Dispatcher, prefix: str | None, user: str | None) -> Hunt:
+        name = self.user if user is None else user
+        targets = []
+        for destination in dispatcher.order():
+            before = destination.prefix if prefix is None else prefix.encode()
+            host, port = destination.addr
+            shown = b"[%b]" % host.encode() if ":" in host else host.encode()
+            tail = b"" if port == 5060 else b":%d" % port
+            uri = b"sip:%b%b@%b%b" % (before, name.encode(), shown, tail)
+            listener = self.service.listener_for("lan", self.flow.listener)
+            targets.append(
+                Target(
+                    uri,
+                    listener.flow(destination.addr),
+                    destination.name,
+                    self.service.freeswitch_reply,
+                    _reporter(dispatcher, destination, self.service.core),
+                )
+            )
+        return Hunt(targets)
+
+    def lookup(self, user: str | None = None) -> list[Target]:
+        """Where a user can be reached: registered bindings (all of them, to fork to), else the static entry, else
+        nothing."""
+        name = (self.user if user is None else user).encode()
+        service = self.service
+        bindings = service.location.lookup(name, service.core.clock())
+        targets = []
+        for binding in bindings:
+            listener = next((one for one in service.listeners if one.name == binding.listener), None)
+            out = listener or service.listener_for("public")
+            shown = name.decode("utf-8", "replace")
+            received = binding.received if binding.nat else None
+            targets.append(Target(bytes(binding.contact), out.flow(binding.address), shown, received=received))
+        if not targets and name in service.users:
+            targets.append(self._target_of(service.users[name]))
+        return targets
+
+    def carrier(self, user: str | None = None) -> list[Target]:
+        """The carrier, with the dialled user in the Request-URI; empty when none is configured."""
+        if self.service.carrier is None:
+            return []
+        uri = parse_uri_untrusted(self.service.carrier)
+        return [self._target_of(bytes(uri.with_user((self.user if user is None else user).encode())))]
+
+    def _target_of(self, raw: bytes) -> Target:
+        uri = parse_uri_untrusted(raw)
+        addr = numeric_address(uri)
+        if addr is None:
+            raise BadMessage(404, b"Destination is a name, and names are not resolved here: " + uri.host)
+        inside = self.service.freeswitch.is_freeswitch(addr[0])
+        listener = self.service.listener_for("lan" if inside else "public", None if inside else self.flow.listener)
+        return Target(raw, listener.flow(addr))
+
+    # -- doing ----------------------------------------------------------------------------------------------------
+
+    def reply(self, code: int, reason: str | None = None, headers: Iterable[tuple[str, str]] = ()) -> None:
+        """Answer the request here. A final reply ends it; later ones are ignored."""
+        extra = [(name.encode(), value.encode()) for name, value in headers]
+        self.relay_context.reply(code, None if reason is None else reason.encode(), self.service.core.clock(), extra)
+
+    def drop(self) -> None:
+        """Say nothing at all (scanners learn from any answer)."""
+        self.dropped = True
+        core = self.service.core
+        core.stats["dropped_by_route"] += 1
+        core.stack.abandon(self.relay_context.tx)
+
+    async def register(self) -> None:
+        """Let the registrar answer a REGISTER."""
+        core = self.service.core
+        response = self.service.registrar.handle(self.request, self.flow, core.clock())
+        relay = self.relay_context
+        relay.final_code = response.code
+        core.stack.respond(relay.tx, response.code, response.to_bytes(), core.clock())
+
+    async def relay(
+        self,
+        to: str | Target | Sequence[Target] | Hunt | None = None,
+        *,
+        media: bool | None = None,
+        b2bua: bool | None = None,
+    ) -> Reply:
+        """Send the request on and wait for the outcome.
+
+        ``to``: a URI, a target, several (forked in parallel), a ``Hunt`` (one after the other), or None for the
+        Request-URI as it stands. ``media`` anchors the SDP on rtpengine (default: for INVITEs, when nodes are
+        configured); ``b2bua`` says that the far side is FreeSWITCH, which will come back (default: when ``to`` came
+        from ``freeswitch()``).
+        """
+        from proxy.calls import run_rounds  # the story of a relayed call is long enough for a file of its own
+
+        return await run_rounds(self, self._targets(to), media, isinstance(to, Hunt) if b2bua is None else b2bua)
+
+    def _targets(self, to: str | Target | Sequence[Target] | Hunt | None) -> list[list[Target]]:
+        """Rounds of targets."""
+        if isinstance(to, Hunt):
+            return [[target] for target in to.targets]
+        if to is None:
+            return [[self._next_hop()]]
+        if isinstance(to, str):
+            return [[self._target_of(to.encode())]]
+        if isinstance(to, Target):
+            return [[to]]
+        return [list(to)] if to else []
+
+    def _next_hop(self) -> Target:
+        addr = numeric_address(next_hop_untrusted(self.request.copy()))
+        if addr is None:
+            raise BadMessage(404, b"Destination is a name, and names are not resolved here")
+        return Target(self.request.uri, self.service.listener_for("public", self.flow.listener).flow(addr))
+
+
+@dataclass(slots=True)
+class Hunt:
+    """Targets to try one after the other."""
+
+    targets: list[Target]
+
+    def __bool__(self) -> bool:
+        return bool(self.targets)
+
+
+def _reporter(dispatcher: Dispatcher, destination: Destination, core: Core) -> Callable[[str], None]:
+    def report(what: str) -> None:
+        now = core.clock()
+        if what == "ok":
+            dispatcher.mark_ok(destination, now)
+        elif what in ("icmp", "503", "timeout"):
+            dispatcher.mark_failed(destination, now, what)  # type: ignore[arg-type]
+
+    return report
+
+
+def load_script(path: Path) -> Route:
+    """Load ``async def route(call)`` from a file. Raises ScriptError naming file and line."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScriptError(f"{path}: cannot be read ({error}); check `route` in the configuration") from None
+    module = types.ModuleType(f"route_{path.stem}")
+    module.__file__ = str(path)
+    try:
+        code = compile(source, str(path), "exec")
+        exec(code, module.__dict__)
+    except SyntaxError as error:
+        raise ScriptError(f"{path}:{error.lineno}: {error.msg}; the routing script is not valid Python") from None
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = lines[-1] if lines else 1
+        raise ScriptError(f"{path}:{where}: {type(error).__name__}: {error}; raised while loading the script") from None
+    route = module.__dict__.get("route")
+    if route is None:
+        raise ScriptError(f"{path}:1: there is no `async def route(call)`; the script must define it")
+    line = route.__code__.co_firstlineno if inspect.isfunction(route) else 1
+    if not inspect.iscoroutinefunction(route):
+        raise ScriptError(f"{path}:{line}: route must be an `async def`, so that it can wait for replies")
+    if len(inspect.signature(route).parameters) != 1:
+        raise ScriptError(f"{path}:{line}: route takes exactly one argument, the call")
+    checked: Route = route
+    return checked

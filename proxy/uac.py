@@ -1,0 +1,175 @@
+"""Requests of our own inside dialogs we only relay: re-INVITEs that repair media, BYEs that end a call both ends
+lost.
+
+Each is sent to one side as if it came from the other: that side's tags, Contact and route set, and the next CSeq
+number of that direction (``dialogs.CSeqMap``), so that neither end can tell. ``OwnRequest`` is the stack's
+``ClientUser``; the story that sent it waits for the final response. A 2xx to a re-INVITE is acknowledged here,
+retransmissions too.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from proxy.dialogs import Dialog, Side
+from proxy.flow import Flow
+from proxy.forward import numeric_address, route_uri_untrusted
+from proxy.nat import take_alias
+from proxy.sip.message import H, Request, Response, make_request, make_response
+from proxy.sip.parser import BadMessage
+from proxy.sip.uri import parse_uri_untrusted
+from proxy.stack import Transaction
+
+if TYPE_CHECKING:
+    from proxy.core import Core
+
+log = logging.getLogger("proxy")
+
+
+class OwnRequest:
+    """One request of ours: waits for its final response, acknowledges a 2xx to an INVITE."""
+
+    def __init__(self, core: Core, request: Request, flow: Flow) -> None:
+        self.core = core
+        self.request = request
+        self.flow = flow
+        self.done = trio.Event()
+        self.final: Response | None = None
+        self.ack = b""
+
+    def on_response(self, tx: Transaction, response: Response, now: float) -> None:
+        """Keep the first final response; acknowledge every 2xx to an INVITE."""
+        if response.code < 200:
+            return
+        if response.code < 300 and self.request.method == "INVITE":
+            self.acknowledge(b"", response)
+        self._finish(response)
+
+    def acknowledge(self, body: bytes, response: Response) -> None:
+        """Send (again) the ACK for a 2xx."""
+        if not self.ack:
+            request = self.request
+            branch = self.core.stack.new_branch(0)
+            headers = [
+                (b"Via", b"SIP/2.0/UDP " + self.flow.listener.via + b";branch=" + branch),
+                *((b"Route", value) for value in request.values(H.ROUTE)),
+                (b"Max-Forwards", b"70"),
+                (b"From", request.get(H.FROM) or b""),
+                (b"To", response.get(H.TO) or b""),
+                (b"Call-ID", request.call_id),
+                (b"CSeq", b"%d ACK" % request.cseq),
+            ]
+            self.ack = make_request("ACK", request.uri, headers, body).to_bytes()
+        if self.core.stack.tap is not None:
+            self.core.stack.tap("out", self.ack, self.flow)
+        self.flow.send_nowait(self.ack)
+
+    def on_timeout(self, tx: Transaction, now: float) -> None:
+        """Nobody answered."""
+        self._finish(make_response(self.request, 408))
+
+    def on_unreachable(self, tx: Transaction, now: float) -> None:
+        """ICMP."""
+        self._finish(make_response(self.request, 503))
+
+    def _finish(self, response: Response) -> None:
+        if self.final is None:
+            self.final = response
+            self.done.set()
+
+
+class OwnRequests:
+    """Builds and sends own requests for one core."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    async def send(
+        self, dialog: Dialog, to_caller: bool, method: str, body: bytes = b"", reason: bytes | None = None
+    ) -> Response:
+        """Send ``method`` to one side of a dialog as if from the other; returns the final response (408 and 503
+        ours)."""
+        own = self.start(dialog, to_caller, method, body, reason)
+        if own is None:
+            raise BadMessage(481, b"That side of the dialog cannot be reached")
+        await own.done.wait()
+        assert own.final is not None
+        return own.final
+
+    def start(
+        self, dialog: Dialog, to_caller: bool, method: str, body: bytes = b"", reason: bytes | None = None
+    ) -> OwnRequest | None:
+        """Send without waiting; None when that side's address is not known."""
+        side, other = (dialog.caller, dialog.callee) if to_caller else (dialog.callee, dialog.caller)
+        place = self._place(side)
+        if place is None:
+            self.core.stats["own_requests_unroutable"] += 1
+            log.warning(
+                "no way to send %s to %r of Call-ID %r: its Contact is unusable", method, side.identity, dialog.call_id
+            )
+            return None
+        uri, flow = place
+        branch = self.core.stack.new_branch(0)
+        number = dialog.map_for(not to_caller).own()
+        headers = [
+            (b"Via", b"SIP/2.0/UDP " + flow.listener.via + b";branch=" + branch),
+            *((b"Route", value) for value in side.routes),
+            (b"Max-Forwards", b"70"),
+            (b"From", other.identity),
+            (b"To", side.identity),
+            (b"Call-ID", dialog.call_id),
+            (b"CSeq", b"%d %b" % (number, method.encode())),
+        ]
+        if method in ("INVITE", "UPDATE") and other.contact:
+            headers.append((b"Contact", b"<" + other.contact + b">"))
+        if reason is not None:
+            headers.append((b"Reason", reason))
+        if body:
+            headers.append((b"Content-Type", b"application/sdp"))
+        request = make_request(method, uri, headers, body)
+        own = OwnRequest(self.core, request, flow)
+        self.core.stats[f"own_{method.lower()}"] += 1
+        self.core.stack.send_request(request, branch, flow, own, self.core.clock())
+        return own
+
+    def _place(self, side: Side) -> tuple[bytes, Flow] | None:
+        """Request-URI and flow for a side: its Route set first, else its alias, else its Contact's address."""
+        if not side.contact:
+            return None
+        try:
+            uri, alias = take_alias(parse_uri_untrusted(side.contact))
+            hop = route_uri_untrusted(side.routes[0]) if side.routes else uri
+        except BadMessage:
+            return None
+        addr = numeric_address(hop)
+        if not side.routes and (side.alias or alias):
+            addr = side.alias or (alias[0], alias[1]) if alias else side.alias
+        if addr is None:
+            addr = side.flow_addr
+        return None if addr is None else (bytes(uri), side.listener.flow(addr))
+
+    def refuse_callee(self, dialog: Dialog, invite_cseq: int) -> None:
+        """A 2xx that cannot be passed on: acknowledge it, then BYE (RFC 3261 13.3.1.4 leaves no other way)."""
+        place = self._place(dialog.callee)
+        if place is None:
+            return
+        uri, flow = place
+        headers = [
+            (b"Via", b"SIP/2.0/UDP " + flow.listener.via + b";branch=" + self.core.stack.new_branch(0)),
+            *((b"Route", value) for value in dialog.callee.routes),
+            (b"Max-Forwards", b"70"),
+            (b"From", dialog.caller.identity),
+            (b"To", dialog.callee.identity),
+            (b"Call-ID", dialog.call_id),
+            (b"CSeq", b"%d ACK" % invite_cseq),
+        ]
+        flow.send_nowait(make_request("ACK", uri, headers).to_bytes())
+        self.start(dialog, False, "BYE", reason=b'SIP;cause=488;text="Media refused"')
+
+    def hang_up(self, dialog: Dialog, reason: bytes) -> None:
+        """BYE to both sides of one dialog; nobody waits for the answers."""
+        for to_caller in (True, False):
+            self.start(dialog, to_caller, "BYE", reason=reason)

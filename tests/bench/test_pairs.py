@@ -1,0 +1,109 @@
+"""The bench's arithmetic and its rules about spoiled runs, with runs made up by the test."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from lab.bench.pairs import REPEATS, Run, choose_peer, compare
+
+
+@dataclass(frozen=True)
+class Side:
+    name: str
+
+
+OURS, ONE, TWO, FOUR = Side("ours"), Side("one"), Side("two"), Side("four")
+
+
+def good(side: Side, cpu_us: float) -> Run:
+    return Run(side.name, 100, 0, 0, cpu_us)
+
+
+def bad(side: Side, cpu_us: float = 1.0, failed: int = 0, retransmissions: int = 0, complaint: str = "") -> Run:
+    return Run(side.name, 100, failed, retransmissions, cpu_us, complaint)
+
+
+class Script:
+    """Hands out prepared runs in order and insists that they are asked for in that order."""
+
+    def __init__(self, *runs: Run) -> None:
+        self.runs: Iterator[Run] = iter(runs)
+        self.told: list[str] = []
+
+    def run(self, side: Side) -> Run:
+        run = next(self.runs)
+        assert run.side == side.name, f"asked for {side.name}, expected {run.side}"
+        return run
+
+    def finished(self) -> bool:
+        return next(self.runs, None) is None
+
+
+def test_a_clean_run_is_not_spoiled() -> None:
+    assert good(OURS, 5.0).spoiled == ""
+
+
+def test_every_reason_spoils() -> None:
+    run = bad(OURS, failed=2, retransmissions=3, complaint="the node counted 1 offers")
+    assert run.spoiled == "2 failed calls, 3 retransmissions, the node counted 1 offers"
+    assert "98 of 100 calls  left out: 2 failed" in str(run)
+
+
+def test_the_cheapest_setting_without_failures_is_the_peer() -> None:
+    script = Script(good(ONE, 500), good(TWO, 450), bad(FOUR, 100, failed=3))
+    peer, runs = choose_peer([ONE, TWO, FOUR], script.run, script.told.append)
+    assert peer == TWO
+    assert len(runs) == 3
+    assert "left out: 3 failed calls" in script.told[2]
+
+
+def test_a_scan_with_retransmissions_is_repeated() -> None:
+    script = Script(bad(ONE, retransmissions=1), good(ONE, 500), good(TWO, 600))
+    peer, _ = choose_peer([ONE, TWO], script.run, script.told.append)
+    assert peer == ONE
+    assert script.finished()
+
+
+def test_median_ratio_with_its_spread() -> None:
+    runs = [
+        good(ONE, 100),
+        *(
+            good(side, us)
+            for us_pair in ((80, 100), (60, 100), (90, 100))
+            for side, us in zip((OURS, ONE), us_pair, strict=True)
+        ),
+    ]
+    script = Script(*runs)
+    result = compare("P2", OURS, [ONE], 3, script.run, script.told.append)
+    assert script.finished()
+    assert result.ratio == pytest.approx(0.8)
+    assert result.ratios == pytest.approx([0.8, 0.6, 0.9])
+    assert (result.ours_us, result.peer_us, result.peer) == (80, 100, "one")
+
+
+@pytest.mark.parametrize("spoil", [{"retransmissions": 1}, {"failed": 1}, {"complaint": "no"}])
+@pytest.mark.parametrize("culprit", [OURS, ONE])
+def test_a_spoiled_pair_is_thrown_out_and_repeated(culprit: Side, spoil: dict[str, int]) -> None:
+    spoiled = [bad(side, 1.0, **spoil) if side == culprit else good(side, 1.0) for side in (OURS, ONE)]  # type: ignore[arg-type]
+    script = Script(good(ONE, 100), *spoiled, good(OURS, 50), good(ONE, 100))
+    result = compare("P2", OURS, [ONE], 1, script.run, script.told.append)
+    assert script.finished()
+    assert (result.ratio, result.spoiled, result.invalid) == (0.5, 1, "")
+
+
+def test_after_three_repeats_the_mode_is_invalid() -> None:
+    pair = (bad(OURS, 1.0, retransmissions=1), good(ONE, 1.0))
+    script = Script(good(ONE, 100), good(OURS, 50), good(ONE, 100), *(pair * (1 + REPEATS)))
+    result = compare("P2", OURS, [ONE], 2, script.run, script.told.append)
+    assert script.finished()
+    assert REPEATS == 3
+    assert result.ratio is None
+    assert result.invalid == "pair 2 was spoiled 4 times, last by ours: 1 retransmissions"
+
+
+def test_no_peer_no_ratio() -> None:
+    script = Script(bad(ONE, failed=1))
+    result = compare("P2", OURS, [ONE], 1, script.run, script.told.append)
+    assert script.finished()
+    assert (result.ratio, result.invalid) == (None, "the peer has no setting without failed calls")

@@ -1,0 +1,1 @@
+"""A routing script for the configuration tests: never run."""
