@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ng_protocol.replies import statistics_reply_untrusted
+from ng_protocol.statstree import StatisticsReply
 from tests.ng_protocol.samples import STATISTICS
 
 
@@ -13,7 +14,7 @@ def _reply(**changes: Any) -> dict[str, Any]:
 
 
 def test_figures() -> None:
-    stats = statistics_reply_untrusted(_reply())
+    stats: StatisticsReply = statistics_reply_untrusted(_reply())
     assert (stats.current.sessions_own, stats.current.sessions_total, stats.current.packet_rate) == (3, 4, 150)
     assert stats.uptime == 3600, "10.5 sends a decimal string"
     assert (stats.totals.managed_sessions, stats.totals.rejected_sessions) == (12, 2)
