@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -47,6 +48,15 @@ from ng_protocol import (
 )
 from tests.ng_protocol.conftest import SpecialNode
 from tests.ng_protocol.contract import PUB, Dialog, sdp, seen
+from tests.ng_protocol.daemon import rtpengine
+
+
+def test_without_rtpengine_the_tests_fail_and_name_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AssertionError, match="install the package rtpengine-daemon"):
+        with rtpengine(tmp_path / "log", ports=(34000, 34999)):
+            pass
+
 
 # -- limits ------------------------------------------------------------------------------------------------------------
 
