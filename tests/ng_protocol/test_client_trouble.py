@@ -47,6 +47,20 @@ async def test_two_refusals_fail_all_waiters_quickly(autojump_clock: MockClock) 
         assert client.statistics().refused == 6
 
 
+async def test_a_retransmission_just_after_the_first_refusal_does_not_delay_the_proof(
+    autojump_clock: MockClock,
+) -> None:
+    async with fake_node() as node, open_client(node.address) as client:
+        node.pause()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(expect, client, NgRefused)
+            await trio.sleep(0.24)
+            node.stop()
+            started = trio.current_time()
+            nursery.start_soon(expect, client, NgRefused)
+        assert trio.current_time() - started == pytest.approx(0.02)
+
+
 async def test_one_refusal_and_then_a_reply_is_no_refusal(autojump_clock: MockClock) -> None:
     async with fake_node() as node, open_client(node.address) as client:
         node.stop()

@@ -27,7 +27,7 @@ keys = st.text(max_size=12)
 leaves = st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=40)
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4))
 dictionaries = st.dictionaries(keys, values, max_size=6)
-repeatable = settings(deadline=None, derandomize=True, database=None)
+repeatable = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 
 @repeatable

@@ -53,9 +53,9 @@ from tests.ng_protocol.daemon import rtpengine
 
 def test_without_rtpengine_the_tests_fail_and_name_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(AssertionError, match="install the package rtpengine-daemon"):
-        with rtpengine(tmp_path / "log", ports=(34000, 34999)):
-            pass
+    daemon = rtpengine(tmp_path / "log", ports=(34000, 34999))
+    with pytest.raises(AssertionError, match="install the package rtpengine-daemon"), daemon:
+        pass
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------
