@@ -333,10 +333,10 @@ class Dialogue:
 
     async def _over(self, offer: Offer, limit: float) -> None:
         """Waits until an offer in progress is over, or takes it for lost after `limit` seconds."""
-        if offer.done is None:
-            offer.done = trio.Event()
+        done = trio.Event()
+        offer.when_over.append(done.set)
         with trio.move_on_after(limit) as scope:
-            await offer.done.wait()
+            await done.wait()
         if scope.cancelled_caught:
             offer.author.session.release(offer)
 
@@ -379,8 +379,9 @@ class Dialogue:
         fs = self._twin(fs_before, session, "F" + name)
         leg.former = Former(old, before, fs_before, leg.name)
         leg.session, leg.phone, leg.fs, leg.name = session, phone, fs, name
-        old.legs.remove(leg)
-        session.legs.append(leg)
+        for here, there in ((old.legs, session.legs), (old.all_legs, session.all_legs)):
+            here.remove(leg)
+            there.append(leg)
         for rendition in list(before.made_for.values()):
             alias = Rendition(
                 phone, rendition.receiver, rendition.original, rendition.made, rendition.plain, rendition.profile,
@@ -434,9 +435,10 @@ class Dialogue:
     def _move_back(self, leg: Leg) -> None:
         former, leg.former = leg.former, None
         assert former is not None
-        leg.session.legs.remove(leg)
+        for here, there in ((leg.session.legs, former.session.legs), (leg.session.all_legs, former.session.all_legs)):
+            here.remove(leg)
+            there.append(leg)
         leg.session, leg.phone, leg.fs, leg.name = former.session, former.phone, former.fs, former.name
-        leg.session.legs.append(leg)
 
     # -- small ---------------------------------------------------------------------------------------------------------
 

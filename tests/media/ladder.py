@@ -9,7 +9,9 @@ version of o= becomes a random 63-bit number and then counts up, for every leg o
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import trio
@@ -22,6 +24,7 @@ from proxy.media.table import MediaTable, addresses
 from proxy.sip.message import Request, Response
 from proxy.sip.parser import parse_untrusted
 from proxy.sip.sdp import extract_sdp
+from tests.fake_rtpengine import FakeNode
 
 
 def phone(address: str, port: int, direction: str = "sendrecv", version: int = 1, *, name: str = "phone") -> bytes:
@@ -235,7 +238,12 @@ class Dialog:
 
 
 class Stage:
-    """See the module. `log`: (node, command) in the order they left."""
+    """See the module. `log`: (node, command) in the order they left.
+
+    Every stage has its own seed: the real daemon of a test run must not see an ng call-id twice.
+    """
+
+    seeds = count(5)
 
     def __init__(self, nodes: dict[str, str], nursery: trio.Nursery, **policy: Any) -> None:
         self.log: list[tuple[str, Any]] = []
@@ -248,7 +256,12 @@ class Stage:
         self.pool = Pool(self.clients)
         self.policy = Policy(**{"public": "pub", "lan": "lan", **policy})
         self.anchor = Anchor(
-            self.pool, self.policy, self.table, instance="edge1", epoch=lambda: 1000.0, rng=random.Random(5)
+            self.pool,
+            self.policy,
+            self.table,
+            instance="edge1",
+            epoch=lambda: 1000.0,
+            rng=random.Random(next(self.seeds)),
         )
         self.fs = FreeSwitch()
         self.own = Own(nursery)
@@ -353,3 +366,14 @@ async def settle() -> None:
     """Lets submitted commands reach the node."""
     for _ in range(20):
         await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def on(*nodes: FakeNode, **policy: Any) -> AsyncGenerator[Stage, None]:
+    """A stage on these nodes, named node1, node2, ..."""
+    async with trio.open_nursery() as nursery:
+        stage = Stage({f"node{number}": node.address for number, node in enumerate(nodes, 1)}, nursery, **policy)
+        for client in stage.clients.values():
+            await nursery.start(client.run)
+        yield stage
+        nursery.cancel_scope.cancel()
