@@ -189,7 +189,7 @@ class Dialogue:
             other = known.author
             if other.session is not leg.session:
                 self._move(leg, other.session)
-            phone = leg.phone
+            phone = x.phone
             restored = other.made_for.get(phone)
             if other in offer.answered_by and restored is not None:
                 x.answer = restored
@@ -198,12 +198,12 @@ class Dialogue:
                     offer.made[other] = await self.engine.offer(phone, other, offer.original)
                 remembered = other.original or other.pending or known.original
                 x.answer = await self.engine.answer(phone, other, with_direction(remembered, direction_of(sdp)))
-        leg.phone.heard = x.answer
-        return leg.phone.origin.stamp(x.answer.made)
+        x.phone.heard = x.answer
+        return x.phone.origin.stamp(x.answer.made)
 
     async def _answers_itself(self, x: Exchange, offer: Offer, sdp: bytes) -> Rendition:
         leg = x.leg
-        phone, fs, slot = leg.phone, leg.fs, offer.receiver
+        phone, fs, slot = x.phone, leg.fs, offer.receiver
         assert fs is not None
         if slot is not fs:
             if slot.gone:
@@ -251,11 +251,11 @@ class Dialogue:
         if answered_by_phone:
             phone.original, phone.settled = phone.pending, True
             phone.heard = x.shown or phone.heard
-            leg.phone = phone
         elif answerer is not None:
             answerer.settled = True
             if answerer is leg.fs:
                 answerer.original = answerer.pending
+        leg.phone = phone  # of several forks, the one that answered
         if leg.former is not None:
             self._finish_move(leg)
         if x.home:
@@ -379,6 +379,8 @@ class Dialogue:
         fs = self._twin(fs_before, session, "F" + name)
         leg.former = Former(old, before, fs_before, leg.name)
         leg.session, leg.phone, leg.fs, leg.name = session, phone, fs, name
+        for x in leg.exchanges:
+            x.fork = None
         for here, there in ((old.legs, session.legs), (old.all_legs, session.all_legs)):
             here.remove(leg)
             there.append(leg)

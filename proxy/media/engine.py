@@ -17,7 +17,7 @@ import trio
 
 from ng_protocol import Answer, Delete, NgError, NgTimeout, Offer, OfferReply
 
-from .policy import Policy, plain_view
+from .policy import RTP, Policy, plain_view
 from .pool import Pool
 from .session import Party, Rendition, Session
 from .table import MediaTable
@@ -183,7 +183,7 @@ class Engine:
             receiver=receiver,
             original=original,
             made=made,
-            plain=plain_view(made, receiver.profile),
+            plain=plain_view(made, receiver.profile if receiver.profile != RTP else author.profile),
             profile=receiver.profile,
             interface=receiver.interface,
         )

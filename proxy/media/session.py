@@ -21,7 +21,7 @@ from proxy.sip.sdp import BadSdp, Sdp, parse_sdp_untrusted
 
 from .exchange import State
 
-_RNG = random.SystemRandom()
+_RNG = random.Random()
 TIMELINE_LENGTH = 64
 OFFER_LIFETIME = 40.0
 """Seconds after which an offer in progress no longer blocks others: longer than a transaction lives (RFC 3261 timer B,

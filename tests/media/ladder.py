@@ -26,6 +26,19 @@ from proxy.sip.parser import parse_untrusted
 from proxy.sip.sdp import extract_sdp
 from tests.fake_rtpengine import FakeNode
 
+BROWSER = (
+    b"v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n"
+    b"a=extmap-allow-mixed\r\na=msid-semantic: WMS stream\r\nm=audio 54400 UDP/TLS/RTP/SAVPF 111 0\r\n"
+    b"c=IN IP4 198.51.100.11\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=candidate:1 1 udp 2113937151 198.51.100.11 54400 typ host"
+    b"\r\n"
+    b"a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=ice-options:trickle\r\na=fingerprint:sha-256 "
+    b"00:25:4A:6F:94:B9:DE:03:28:4D:72:97:BC:E1:06:2B:50:75:9A:BF:E4:09:2E:53:78:9D:C2:E7:0C:31:56:7B\r\n"
+    b"a=setup:actpass\r\na=mid:0\r\na=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\na=sendrecv\r\n"
+    b"a=msid:stream track\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\n"
+    b"a=fmtp:111 minptime=10;useinbandfec=1\r\na=rtpmap:0 PCMU/8000\r\na=ssrc:1 cname:x\r\n"
+)
+"""What a browser writes (shortened)."""
+
 
 def phone(address: str, port: int, direction: str = "sendrecv", version: int = 1, *, name: str = "phone") -> bytes:
     """What a phone writes."""

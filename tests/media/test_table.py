@@ -34,7 +34,7 @@ def session() -> Session:
     ],
 )
 def test_addresses(sdp: bytes, expected: list[tuple[bytes, bytes]]) -> None:
-    assert addresses(sdp) == expected
+    assert list(addresses(sdp)) == expected
 
 
 def rendition(author: Party, sdp: bytes) -> Rendition:
