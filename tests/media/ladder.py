@@ -20,6 +20,7 @@ from ng_protocol import Answer, Client, Delete, Offer
 from proxy.media.anchor import Anchor, Leg, Refusal, Session
 from proxy.media.policy import Policy
 from proxy.media.pool import Pool
+from proxy.media.session import without_origin
 from proxy.media.table import MediaTable, addresses
 from proxy.sip.message import Request, Response
 from proxy.sip.parser import parse_untrusted
@@ -217,8 +218,15 @@ class Dialog:
         sent = request.copy()
         assert self.stage.anchor.needs(self.leg, request) == (method == "INVITE" or sdp is not None)
         transaction.refusal = await self.stage.anchor.request(self.leg, sent, from_phone, branch)
-        transaction.out = extract_sdp(sent) if sent.body else None
+        if transaction.refusal is None:
+            transaction.out = self.shown(extract_sdp(sent) if sent.body else None, not from_phone)
         return transaction
+
+    def shown(self, sdp: bytes | None, to_phone: bool) -> bytes | None:
+        """Remembers what an endpoint of this dialog was shown."""
+        if sdp is not None:
+            self.stage.shown.setdefault((self.call_id, "phone" if to_phone else "freeswitch"), []).append(sdp)
+        return sdp
 
     async def respond(
         self, to: Transaction, code: int, sdp: bytes | None = None, *, reliable: bool = False
@@ -235,7 +243,7 @@ class Dialog:
             self.confirmed = True
         out = extract_sdp(response) if response.body else None
         assert needed or out is None or out == sdp
-        return out
+        return self.shown(out, to.from_phone) if to.refusal is None else None
 
     async def ack(self, to: Transaction, sdp: bytes | None = None) -> bytes | None:
         request = self.message(b"ACK sip:b@x SIP/2.0", b"%d ACK" % to.message.cseq, sdp, to.from_phone)
@@ -244,7 +252,7 @@ class Dialog:
         refusal = await self.stage.anchor.request(self.leg, request, to.from_phone)
         assert refusal is None
         assert needed or sdp is None
-        return extract_sdp(request) if request.body else None
+        return self.shown(extract_sdp(request) if request.body else None, not to.from_phone)
 
     def bye(self) -> None:
         self.stage.anchor.leg_ended(self.leg)
@@ -260,6 +268,7 @@ class Stage:
 
     def __init__(self, nodes: dict[str, str], nursery: trio.Nursery, **policy: Any) -> None:
         self.log: list[tuple[str, Any]] = []
+        self.shown: dict[tuple[bytes, str], list[bytes]] = {}
         self.clients: dict[str, Client] = {}
         for name, address in nodes.items():
             client = Recorder(address, name=name)
@@ -308,6 +317,23 @@ class Stage:
             return f"answer {command.from_tag}<{command.to_tag}"
         assert isinstance(command, Delete)
         return "delete" if command.from_tag is None else f"delete {command.from_tag} {command.via_branch}"
+
+    def check_shown(self) -> None:
+        """Whatever happened: only rtpengine's addresses, plain RTP for FreeSWITCH, and one rising o= per endpoint."""
+        ids: dict[bytes, tuple[bytes, str]] = {}
+        for endpoint, sdps in self.shown.items():
+            last, body = 0, b""
+            for sdp in sdps:
+                assert where(sdp)[0] in ("127.0.0.1", "127.0.0.2"), (endpoint, sdp)
+                if endpoint[1] == "phone":
+                    assert where(sdp)[0] == "127.0.0.1", (endpoint, sdp)
+                else:
+                    assert b"RTP/AVP" in sdp and b"SAVP" not in sdp and b"a=crypto" not in sdp, (endpoint, sdp)
+                number, version = origin(sdp)
+                assert ids.setdefault(number, endpoint) == endpoint, "an o= that two endpoints share"
+                bare = without_origin(sdp)
+                assert version == last + (bare != body), (endpoint, last, sdp)
+                last, body = version, bare
 
     def clean(self) -> None:
         """Nothing is left of any call."""
