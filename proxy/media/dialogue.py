@@ -345,7 +345,9 @@ class Dialogue:
         session = leg.session
         far = next((it for it in session.legs if it.phone is other), None)
         rendition = offer.made.get(other)
-        if far is not None and rendition is not None and other.origin.would_change(rendition.made):
+        if far is None or rendition is None:
+            return
+        if other.heard is None or without_origin(other.heard.made) != without_origin(rendition.made):
             self._spawn(session, self._carry_over, far, offer.author, rendition)
 
     async def _carry_over(self, far: Leg, author: Party, rendition: Rendition) -> None:

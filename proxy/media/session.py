@@ -71,10 +71,6 @@ class OriginKeeper:
         self._last_in, self._last_out = sdp, stamped
         return stamped
 
-    def would_change(self, sdp: bytes) -> bool:
-        """Whether this SDP tells the endpoint something new."""
-        return without_origin(sdp) != self._last_body
-
 
 def without_origin(sdp: bytes) -> bytes:
     """The SDP without its o= line, to compare what two SDPs ask for."""

@@ -194,6 +194,26 @@ async def test_rule_11_an_update_that_changes_nothing_is_not_carried_over(stage:
     assert stage.own.reinvites == []
 
 
+async def test_rule_11_a_refused_hold_that_comes_again_by_update_is_carried_over(stage: Stage) -> None:
+    """What counts is what the other phone has agreed to, not what it was shown last."""
+    call = await establish(stage)
+
+    async def answer(leg: Leg, to_phone: bool, sdp: bytes) -> Response:
+        response = call.b.message(b"SIP/2.0 200 OK", b"7 INVITE", bob("recvonly", 2), True)
+        assert isinstance(response, Response)
+        return response
+
+    stage.own.answer = answer
+    first = await call.a.request(alice("sendonly", 2), from_phone=True)
+    second = await call.b.request(stage.fs(first.out), from_phone=False)
+    await call.b.respond(second, 491)
+    await call.a.respond(first, 491)
+    update = await call.a.request(alice("sendonly", 3), from_phone=True, method="UPDATE")
+    await call.a.respond(update, 200, stage.fs(call.to_freeswitch["b"], "recvonly"))
+    await settle()
+    assert [(leg.name, to_phone) for leg, to_phone, _ in stage.own.reinvites] == [("B", True)]
+
+
 async def test_rule_12_one_origin_per_endpoint_that_only_rises(stage: Stage) -> None:
     call = await establish(stage)
     ids = {origin(sdp)[0] for sdp in (call.to_alice, call.to_bob, call.to_freeswitch["a"], call.to_freeswitch["b"])}
