@@ -18,6 +18,7 @@ import trio
 
 from proxy import __version__
 from proxy.config import Config, ConfigError, describe, load
+from proxy.control.server import ControlServer, ControlSocketError
 from proxy.edge import Edge
 from proxy.routing import ScriptError, load_script
 
@@ -56,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ConfigError, ScriptError) as error:
         print(f"mediactl-proxy: {error}", file=sys.stderr)
         return 1
+    except ControlSocketError as error:
+        print(f"mediactl-proxy: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"mediactl-proxy: cannot start: {error}", file=sys.stderr)
         return 1
@@ -79,9 +83,11 @@ def check(path: Path) -> int:
 async def serve(config: Config) -> None:
     """Run the edge with its control socket until SIGINT or SIGTERM."""
     edge = Edge(config)
+    control = ControlServer(config.proxy.control, edge.backend)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(edge.run)
+            await nursery.start(control.run)
             for listener in edge.listeners:
                 log.info(
                     "listening on udp %s:%d (%s, %s)", listener.address, listener.port, listener.name, listener.side

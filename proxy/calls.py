@@ -41,7 +41,7 @@ def _came_back(relay: Relay) -> bool:
     """A 408 or 503 of a call that FreeSWITCH had already bridged is the callee's, so no other FreeSWITCH will do
     better."""
     leg = relay.leg
-    return leg is not None and leg.session.bridged
+    return leg is not None and not leg.direct and len(leg.session.all_legs) > 1
 
 
 async def _send_round(call: Call, targets: list[Target], media: bool | None, b2bua: bool) -> bool:
@@ -58,6 +58,8 @@ async def _send_round(call: Call, targets: list[Target], media: bool | None, b2b
         out = target.flow.listener
         key = core.stack.new_branch(loop_hash(relay.request))
         if relay.leg is not None and core.anchor is not None:
+            if not relay.from_phone or relay.leg.direct:
+                core.anchor.set_callee(relay.leg, branch=key, side=out.side, received=target.received)
             refusal = await core.anchor.request(relay.leg, request, relay.from_phone, key)
             if refusal is not None:
                 relay.result = relay.local_response(refusal.code, refusal.reason)

@@ -53,7 +53,7 @@ class ProxyConfig(Section, frozen=True):
     secret: str | None = None
     """Key of the Record-Route tokens, 16 characters or more, equal on all instances. Absent: random at each start."""
     max_forwards: int = 10
-    """Max-Forwards given to a request that has none, and the highest passed on; hops, 1 to 255."""
+    """Max-Forwards given to a request that has none; hops, 1 to 255."""
     media: bool | None = None
     """Whether calls are anchored on rtpengine. Absent: yes if there is an [[rtpengine]]. Always a bool once loaded."""
 
@@ -231,7 +231,7 @@ def describe(config: Config) -> str:
     lines += [
         f"freeswitch {fs.name}: {hostport(fs.address, fs.port)}, numbers prefixed {fs.prefix!r}"
         for fs in config.freeswitch
-    ] or ["freeswitch: none, calls go straight to their callee"]
+    ] or ["freeswitch: none, calls need a routing script"]
     if proxy.media:
         lines += [f"rtpengine {node.name}: {node.address}, weight {node.weight}" for node in config.rtpengine]
         media = config.media

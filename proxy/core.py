@@ -81,6 +81,7 @@ class Core:
         self.resolve: Callable[[Uri], Awaitable[Address | None]] | None = None
         self.known_address: Callable[[Address], bool] = lambda addr: False
         self.make_call: Callable[[Relay, Flow, bool], Call] | None = None
+        self.refuse_callee: Callable[[Dialog, int], None] = lambda dialog, cseq: None
         self.end_session: Callable[[Dialog, bytes], None] = lambda dialog, reason: None
         self._nat_results: dict[tuple[bytes, bytes, int | None, Address], bool] = {}
         self._alarms: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -242,7 +243,7 @@ class Core:
             verified = self.verify_token(taken[0].token, request.call_id)
             if verified is None:
                 return None, None
-            if request.method == "BYE" and self.anchor is not None:
+            if request.method == "BYE" and self.anchor is not None and verified.node != b"-":
                 self.anchor.delete_by_token(verified)
         return dialog, leaves
 

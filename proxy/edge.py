@@ -14,15 +14,16 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from ng_protocol import Client
-from proxy import talk
+from proxy import __version__, talk
 from proxy.config import Config
+from proxy.control.handlers import ProxyBackend, describe
 from proxy.core import Core
 from proxy.dispatcher import Destination, Dispatcher
 from proxy.flow import Address, Flow, Listener
@@ -30,6 +31,8 @@ from proxy.location import Location
 from proxy.media.anchor import Anchor
 from proxy.media.policy import Policy
 from proxy.media.pool import Pool
+from proxy.media.sampler import Sampler, SamplerConfig
+from proxy.media.session import Session
 from proxy.media.table import MediaTable
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
@@ -83,7 +86,12 @@ class Edge:
         if config.proxy.media and self.clients:
             self.anchor = Anchor(
                 self.pool,
-                Policy(public=config.media.public, lan=config.media.lan, bypass=config.media.bypass),
+                Policy(
+                    public=config.media.public,
+                    lan=config.media.lan,
+                    bypass=config.media.bypass,
+                    delete_delay=config.media.delete_delay,
+                ),
                 MediaTable(),
                 instance=config.proxy.instance,
                 clock=clock,
@@ -134,6 +142,30 @@ class Edge:
         self.core.known_address = self._known_address
         self.core.make_call = self._make_call
         self.supervisor = Supervisor(self.core, self.anchor)
+        self.sampler: Sampler[Session] = Sampler(
+            self._sessions,
+            describe,
+            self.clients,
+            SamplerConfig(interval=config.media.sample_interval, silence=config.media.silence),
+            on_lost=self.supervisor.lost,
+            on_silent=self.supervisor.silent,
+        )
+        self.backend = ProxyBackend(
+            config.proxy.instance, __version__, self._sessions, self.clients, self.sampler, self._counters
+        )
+
+    def _sessions(self) -> Iterable[Session]:
+        return () if self.anchor is None else self.anchor.sessions
+
+    def _counters(self) -> dict[str, int | float]:
+        """Counters for ``mediactl stats``."""
+        return {
+            **self.stack.stats,
+            "dialogs": len(self.core.dialogs),
+            "bindings": len(self.location),
+            "server_transactions": len(self.stack.server),
+            "client_transactions": len(self.stack.client),
+        }
 
     # -- hooks of the core ----------------------------------------------------------------------------------------
 
@@ -161,6 +193,7 @@ class Edge:
             for sock in sockets:
                 nursery.start_soon(sock.run)
             nursery.start_soon(self.ticker, sockets)
+            await nursery.start(self.sampler.run)
             task_status.started()
 
     def _receivers(

@@ -118,6 +118,7 @@ class Location:
         self._heap: list[tuple[float, int, Binding]] = []
         self._entries = 0  # breaks ties in the heap
         self._count = 0
+        self._sources: dict[tuple[str, int], int] = {}  # how many bindings came from an address
 
     def __len__(self) -> int:
         return self._count
@@ -136,13 +137,21 @@ class Location:
         (RFC 3261 section 16.6 leaves the order of equals to us; a phone that has just registered is surely there)."""
         return sorted(self.of(aor, now), key=lambda binding: (-binding.q, -binding.updated))
 
+    def knows_address(self, addr: tuple[str, int]) -> bool:
+        """Whether a binding that has not been collected yet was registered from this (ip, port)."""
+        return addr in self._sources
+
     def put(self, new: Binding, old: Binding | None = None) -> None:
         """Add a binding; or let ``old``, which is in here, take over everything ``new`` says."""
         if old is None:
             self._users.setdefault(new.aor, []).append(new)
             self._count += 1
+            self._sources[new.received] = self._sources.get(new.received, 0) + 1
             self._file(new)
             return
+        if new.received != old.received:
+            self._forget_source(old.received)
+            self._sources[new.received] = self._sources.get(new.received, 0) + 1
         sooner = new.expires < old.expires
         for name in Binding.__slots__:
             setattr(old, name, getattr(new, name))
@@ -156,6 +165,7 @@ class Location:
         if not bindings:
             del self._users[binding.aor]
         self._count -= 1
+        self._forget_source(binding.received)
         binding.expires = GONE
         if len(self._heap) > 2 * self._count + 1024:
             self._heap = [(b.expires, i, b) for i, b in enumerate(self)]
@@ -179,6 +189,13 @@ class Location:
     def next_deadline(self) -> float | None:
         """When to call ``tick`` next; None when nothing can expire. It may come early: a tick then removes nothing."""
         return self._heap[0][0] if self._heap else None
+
+    def _forget_source(self, addr: tuple[str, int]) -> None:
+        left = self._sources[addr] - 1
+        if left:
+            self._sources[addr] = left
+        else:
+            del self._sources[addr]
 
     def _file(self, binding: Binding) -> None:
         self._entries += 1

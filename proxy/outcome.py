@@ -20,6 +20,7 @@ from proxy.sip.parser import BadMessage
 
 if TYPE_CHECKING:
     from proxy.core import Core
+    from proxy.media.anchor import Refusal
 
 
 class Outcome:
@@ -73,7 +74,7 @@ class Outcome:
         else:
             session = leg.session
             token = self.core.token(
-                session.id.encode(), leg.name.encode(), session.node.encode() or b"-", request.call_id
+                session.id.encode(), leg.name.encode(), (session.node or "-").encode(), request.call_id
             )
         record_route(request, came, leaves, token)
 
@@ -124,6 +125,20 @@ class Outcome:
         self._refresh(dialog, response, now)
         if dialog.leg is not None:
             self.core.alarm(now + self.core.timers.ack, self._ack_due, dialog)
+
+    def reject_answer(self, relay: Relay, branch: Branch, response: Response, refusal: Refusal) -> Response:
+        """rtpengine cannot use the callee's 2xx: ACK it and hang up on the callee; the refusal goes up in its place."""
+        core = self.core
+        core.stats["answers_refused"] += 1
+        dialog = relay.dialog
+        if response.code < 300 and dialog is not None and relay.initial and branch.final is None:
+            dialog.learn_confirmed(response, core.clock())
+            core.learn_contact(dialog.callee, response)
+            dialog.callee.flow_addr = branch.target.flow.addr
+            dialog.callee.routes = self._routes_beyond(response)
+            core.refuse_callee(dialog, response.cseq)
+        branch.local = True
+        return relay.local_response(refusal.code, refusal.reason)
 
     def _routes_beyond(self, response: Response) -> list[bytes]:
         """Route values from us to the callee: the Record-Routes above ours, nearest first (RFC 3261 12.1.2)."""

@@ -33,11 +33,12 @@ _PREFERRED = (401, 407, 415, 420, 484)
 class Target:
     """One place a request can be sent to.
 
-    ``uri`` becomes the Request-URI, ``addr`` is where the datagram goes; ``first_reply`` (seconds) is how long to
-    wait for any answer at all; ``report`` is told how it went ("ok", "icmp", "503", "timeout").
+    ``uri`` becomes the Request-URI, ``addr`` is where the datagram goes; ``first_reply`` (seconds) is how long to wait
+    for any answer at all; ``report`` is told how it went ("ok", "icmp", "503", "timeout"); ``received`` is the outer
+    address of a phone behind NAT.
     """
 
-    __slots__ = ("addr", "first_reply", "flow", "name", "report", "uri")
+    __slots__ = ("addr", "first_reply", "flow", "name", "received", "report", "uri")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Target:
         name: str = "",
         first_reply: float | None = None,
         report: Callable[[str], None] | None = None,
+        received: Address | None = None,
     ) -> None:
         self.uri = uri
         self.flow = flow
@@ -53,6 +55,7 @@ class Target:
         self.name = name
         self.first_reply = first_reply
         self.report = report
+        self.received = received
 
 
 class Branch:
@@ -276,7 +279,7 @@ class Relay:
         if leg is None:
             return False
         anchor = self.core.anchor
-        return anchor is not None and anchor.needs(leg, response, self.request)
+        return anchor is not None and anchor.needs(leg, response)
 
     def wake(self) -> None:
         """Tell the story, or start one when the last has ended (a second 2xx after the call's task is gone)."""

@@ -111,7 +111,15 @@ class Call:
 
     def _correlates(self) -> bool:
         anchor = self.service.core.anchor
-        return anchor is not None and anchor.correlates(self.request)
+        return anchor is not None and anchor.correlates(self.request) is not None
+
+    @property
+    def caller_is_known(self) -> bool:
+        """For the second pass: whether the call this leg belongs to came from a registered or static user's address."""
+        anchor = self.service.core.anchor
+        session = anchor.correlates(self.request) if anchor is not None else None
+        first = session.first_leg if session is not None else None
+        return first is not None and self.service.core.known_address(first.source)
 
     @property
     def for_us(self) -> bool:
@@ -175,7 +183,9 @@ class Call:
         for binding in bindings:
             listener = next((one for one in service.listeners if one.name == binding.listener), None)
             out = listener or service.listener_for("public")
-            targets.append(Target(bytes(binding.contact), out.flow(binding.address), name.decode("utf-8", "replace")))
+            shown = name.decode("utf-8", "replace")
+            received = binding.received if binding.nat else None
+            targets.append(Target(bytes(binding.contact), out.flow(binding.address), shown, received=received))
         if not targets and name in service.users:
             targets.append(self._target_of(service.users[name]))
         return targets

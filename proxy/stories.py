@@ -109,7 +109,7 @@ class Stories:
         while relay.queue:
             branch, response = relay.queue[0]
             try:
-                if relay.leg is not None and core.anchor is not None and not (branch.local and response.code >= 300):
+                if relay.leg is not None and core.anchor is not None and not (relay.initial and response.code >= 300):
                     tag = response.to_tag
                     if relay.is_invite and response.code < 300 and tag in relay.sent_2xx:
                         refusal = None  # a retransmission: what went up before goes up again
@@ -118,8 +118,7 @@ class Stories:
                             relay.leg, relay.request, response, not relay.from_phone, branch.branch
                         )
                     if refusal is not None:
-                        core.stats["answers_refused"] += 1
-                        response.set_body(b"") if response.code < 200 else None
+                        response = core.outcome.reject_answer(relay, branch, response, refusal)
             except BadMessage as bad:
                 core.stats["bad_messages"] += 1
                 log.warning("answer of %s could not be used: %s", branch.target.addr, bad)

@@ -32,6 +32,7 @@ class Supervisor:
         self.anchor = anchor
         self.own = OwnRequests(core)
         core.end_session = self.end_session
+        core.refuse_callee = self.own.refuse_callee
         if anchor is not None:
             anchor.own = self
 
@@ -51,6 +52,16 @@ class Supervisor:
             return Response(481, b"Dialog gone", b"SIP/2.0 481 Dialog gone", [], [], b"")
         to_caller = dialog.phone_calls if to_phone else not dialog.phone_calls
         return await self.own.send(dialog, to_caller, "INVITE", sdp)
+
+    def lost(self, session: Session) -> None:
+        """The node does not know the call any more: nothing can be heard in it."""
+        self.core.stats["sessions_lost"] += 1
+        self.core.start_story(self.hangup, session, b'SIP;cause=503;text="Media lost"')
+
+    def silent(self, session: Session, seconds: float) -> None:
+        """No packet either way for too long, and nobody holds."""
+        self.core.stats["sessions_silent"] += 1
+        self.core.start_story(self.hangup, session, b'SIP;cause=408;text="No media for %d s"' % int(seconds))
 
     async def hangup(self, session: Session, reason: bytes) -> None:
         """End every dialog of a session."""

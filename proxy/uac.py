@@ -151,6 +151,24 @@ class OwnRequests:
             addr = side.flow_addr
         return None if addr is None else (bytes(uri), side.listener.flow(addr))
 
+    def refuse_callee(self, dialog: Dialog, invite_cseq: int) -> None:
+        """A 2xx that cannot be passed on: acknowledge it, then BYE (RFC 3261 13.3.1.4 leaves no other way)."""
+        place = self._place(dialog.callee)
+        if place is None:
+            return
+        uri, flow = place
+        headers = [
+            (b"Via", b"SIP/2.0/UDP " + flow.listener.via + b";branch=" + self.core.stack.new_branch(0)),
+            *((b"Route", value) for value in dialog.callee.routes),
+            (b"Max-Forwards", b"70"),
+            (b"From", dialog.caller.identity),
+            (b"To", dialog.callee.identity),
+            (b"Call-ID", dialog.call_id),
+            (b"CSeq", b"%d ACK" % invite_cseq),
+        ]
+        flow.send_nowait(make_request("ACK", uri, headers).to_bytes())
+        self.start(dialog, False, "BYE", reason=b'SIP;cause=488;text="Media refused"')
+
     def hang_up(self, dialog: Dialog, reason: bytes) -> None:
         """BYE to both sides of one dialog; nobody waits for the answers."""
         for to_caller in (True, False):

@@ -129,7 +129,7 @@ def test_every_field_is_documented_in_the_code_and_in_the_reference() -> None:
     tree = ast.parse(inspect.getsource(config_module))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     reference = (ROOT / "docs" / "configuration.md").read_text()
-    headings = {
+    headings: dict[str, type[Section]] = {
         "proxy": config_module.ProxyConfig,
         "listen": config_module.ListenConfig,
         "freeswitch": config_module.FreeswitchConfig,

@@ -15,11 +15,12 @@ def binding(
     q: float = 1.0,
     updated: float = 0.0,
     nat: bool = False,
+    received: tuple[str, int] = ("203.0.113.9", 40112),
 ) -> Binding:
     return Binding(
         aor,
         parse_uri_untrusted(uri),
-        received=("203.0.113.9", 40112),
+        received=received,
         listener="public",
         expires=expires,
         call_id=b"c1",
@@ -99,6 +100,23 @@ def test_a_dropped_binding_does_not_expire() -> None:
         location.drop(held)
 
 
+def test_addresses_somebody_registered_from() -> None:
+    location = Location()
+    here, there = ("203.0.113.9", 40112), ("203.0.113.9", 40113)
+    one, two = binding(b"1000", received=here), binding(b"1001", received=here)
+    location.put(one)
+    location.put(two)
+    assert location.knows_address(here)
+    assert not location.knows_address(there)
+    location.put(binding(b"1000", received=there), one)
+    assert location.knows_address(here)
+    assert location.knows_address(there)
+    location.drop(two)
+    assert not location.knows_address(here)
+    assert location.tick(100.0) == [one]
+    assert not location.knows_address(there)
+
+
 def test_registering_and_unregistering_in_a_loop_does_not_fill_the_heap() -> None:
     location = Location()
     staying = binding(b"2000", expires=70_000.0)
@@ -135,6 +153,7 @@ def test_a_thousand_random_bindings_expire_when_they_should() -> None:
         assert {id(b) for b in location.tick(now)} == due
         alive = [b for b in alive if id(b) not in due]
         assert len(location) == len(alive)
+        assert location.knows_address(("203.0.113.9", 40112)) is bool(alive)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def message(
     if sdp:
         body = "v=0\r\no=- 1 1 IN IP4 8.8.8.8\r\ns=-\r\n"
         body += "".join(f"c=IN IP{6 if ':' in c else 4} {c[2:]}\r\n" for c in sdp if c[0] == "s") + "t=0 0\r\n"
-        for own in [c[2:] for c in sdp if c[0] == "m"] or [None]:
+        for own in [c[2:] for c in sdp if c[0] == "m"] or [""]:
             body += "m=audio 4000 RTP/AVP 0\r\n" + (f"c=IN IP4 {own}\r\n" if own else "")
     lines = [
         start or "OPTIONS sip:x@198.51.100.1 SIP/2.0",

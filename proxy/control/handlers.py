@@ -69,7 +69,7 @@ class ProxyBackend:
                 detail.parties = streams.parties(reply, detail.queried, roles(found))
                 detail.session.lost = False
             except NgLostCall:
-                detail.session.lost = found.state != "ended" and found.alive_on_node
+                detail.session.lost = found.state != "ended"
             except NgError as error:
                 detail.node_error = str(error)
         detail.timeline = [schema.Event(at=at, text=line) for at, line in found.timeline]
@@ -103,7 +103,7 @@ class ProxyBackend:
 
 def describe(session: Session) -> Subject | None:
     """What the sampler may ask about a session now; None while rtpengine does not know it, and when it is over."""
-    if session.node is None or not session.alive_on_node or session.state == "ended":
+    if session.node is None or session.state == "ended":
         return None
     caller, callee = caller_of(session), callee_of(session)
     return Subject(

@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterator
 
 import trio
 
-from ng_protocol import NgBadRequest, NgError
+from ng_protocol import Delete, NgBadRequest, NgError
 from proxy.sip.message import H, Message, Request, Response
 from proxy.sip.sdp import extract_sdp, replace_sdp
+from proxy.token import Token
 
 from .dialogue import Dialogue, OwnRequests, Refusal
 from .direct import Direct
@@ -43,10 +44,8 @@ _OPENERS = frozenset(("INVITE", "UPDATE", "PRACK"))
 
 
 class Anchor:
-    """All sessions of this proxy. `clock`: monotonic seconds, `epoch`: seconds since 1970, `rng`: for ids.
-
-    Set `own_requests` to let it heal FreeSWITCH and carry holds over (rule 11).
-    """
+    """All sessions of this proxy. `instance`: prefix of our ng call-ids. `clock`: monotonic seconds, `epoch`: seconds
+    since 1970, `rng`: for ids. Set `own` to let it send requests by itself (rule 11)."""
 
     def __init__(
         self,
@@ -54,6 +53,7 @@ class Anchor:
         policy: Policy,
         table: MediaTable | None = None,
         *,
+        instance: str = "edge",
         clock: Callable[[], float] = trio.current_time,
         epoch: Callable[[], float] = time.time,
         rng: random.Random | None = None,
@@ -61,6 +61,7 @@ class Anchor:
         self.policy = policy
         self.table = table if table is not None else MediaTable()
         self.engine = Engine(pool, policy, self.table, clock, epoch)
+        self._instance = instance
         self._clock = clock
         self._epoch = epoch
         self._rng = rng or random.SystemRandom()
@@ -68,12 +69,12 @@ class Anchor:
         self._direct = Direct(self.engine)
 
     @property
-    def own_requests(self) -> OwnRequests | None:
+    def own(self) -> OwnRequests | None:
         """The relay's side of requests the anchor makes by itself."""
         return self._dialogue.own
 
-    @own_requests.setter
-    def own_requests(self, own: OwnRequests | None) -> None:
+    @own.setter
+    def own(self, own: OwnRequests | None) -> None:
         self._dialogue.own = own
 
     @property
@@ -111,14 +112,35 @@ class Anchor:
         """
         rng, now = self._rng, self._clock()
         session = Session(
-            f"{self.policy.instance}-{rng.getrandbits(64):016x}", direct=direct, created=now, created_epoch=self._epoch()
+            f"{self._instance}-{rng.getrandbits(64):016x}",
+            direct=direct,
+            created=now,
+            created_epoch=self._epoch(),
         )
         session.rng = rng
         self.table.add(session)
         name = session.new_name("B" if from_freeswitch else "A")
         received = source if nat and not from_freeswitch else None
         phone = self._party(session, name, self.policy.interface(side), received)
-        return self._add_leg(session, name, call_id, from_tag, phone, caller, callee)
+        leg = self._add_leg(session, name, call_id, from_tag, phone, caller, callee)
+        leg.phone_calls = not from_freeswitch
+        leg.source = source
+        return leg
+
+    def correlates(self, request: Request) -> Session | None:
+        """The session of ours whose media the request names: what makes an address that claims to be FreeSWITCH
+        believable on a public socket (rule 13)."""
+        sdp = extract_sdp(request) if request.body else None
+        known = None if sdp is None else self.table.find(addresses(sdp), request.get(H.X_PGPX))
+        return None if known is None else known.author.session
+
+    def delete_by_token(self, token: Token) -> None:
+        """A BYE whose dialog we do not know, but whose signed token we made: its ng call goes, if nobody has it."""
+        call_id = token.ng_call_id.decode("latin-1")
+        node = token.node.decode("latin-1")
+        if self.table.session(call_id) is None and node in self.engine.pool.nodes:
+            delete = Delete(call_id=call_id, delete_delay=self.policy.delete_delay)
+            self.engine.pool.nodes[node].submit(delete)
 
     def second_leg(self, request: Request, now: float) -> Leg | None:
         """A new INVITE from FreeSWITCH: its leg in the session whose media it carries; None when it carries none.
@@ -145,7 +167,9 @@ class Anchor:
         caller = first.caller if first is not None else b""
         callee = request.get(H.TO) or b""
         self.engine.note(session, f"leg {name} recognised by the media address of {author.name}")
-        return self._add_leg(session, name, request.call_id, request.from_tag, phone, caller, callee)
+        leg = self._add_leg(session, name, request.call_id, request.from_tag, phone, caller, callee)
+        leg.phone_calls = False
+        return leg
 
     def set_callee(
         self,
@@ -160,7 +184,7 @@ class Anchor:
 
         `profile`: "rtp", "srtp" or "webrtc". `received`: the phone's outer address when it is behind NAT.
         """
-        party = self._direct.callee(leg, branch) if leg.direct else leg.phone
+        party = self._direct.callee(leg, branch) if leg.direct else self._fork(leg, branch) or leg.phone
         party.profile = profile or party.profile
         party.received = received or party.received
         if side is not None:
@@ -175,16 +199,13 @@ class Anchor:
             self.engine.note(leg.session, f"leg {leg.name} confirmed")
 
     def branch_ended(self, leg: Leg, branch: bytes | None = None) -> None:
-        """The initial INVITE of this leg, or of this fork branch of a direct leg, failed or was cancelled."""
-        if not leg.direct:
-            self.leg_ended(leg)
+        """This branch of the leg's initial INVITE failed or was cancelled: nobody may hear its phone any more."""
+        if leg.ended:
             return
-        party = leg.callees.get(branch or b"")
-        if leg.ended or party is None or party is leg.callee:
-            return
-        del leg.callees[branch or b""]
-        leg.exchanges = [x for x in leg.exchanges if x.branch != branch]
-        self._branch_failed(party, others=bool(leg.callees))
+        leg.exchanges = [x for x in leg.exchanges if not x.initial or x.branch != branch]
+        party = leg.callees.pop(branch or b"", None)
+        if party is not None and not party.settled:
+            self._branch_failed(party)
 
     def leg_ended(self, leg: Leg) -> None:
         """The dialog is over (BYE, failure, timeout). The last one deletes the ng call. Idempotent."""
@@ -203,34 +224,40 @@ class Anchor:
             self.engine.delete(former.session)
         if not session.legs:
             self.engine.delete(session)
-        elif not leg.direct and not leg.phone.settled:
-            others = any(not it.phone.settled and it.phone.offered_by is not None for it in session.legs)
-            self._branch_failed(leg.phone, others=others)
+        elif not leg.phone_calls:
+            for party in leg.parties:
+                if not party.settled:
+                    self._branch_failed(party)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
-    def needs(self, leg: Leg, message: Message) -> bool:
-        """Whether `request` or `response` has anything to do for this message. Cheap, no state changes."""
+    def needs(self, leg: Leg, message: Message, request: Request | None = None) -> bool:
+        """Whether `request` or `response` has anything to do for this message. Cheap, no state changes.
+
+        `request`: the request of a response, as for `response`.
+        """
         if isinstance(message, Request):
             method = message.method
             if method == "INVITE":
                 return True
             if method == "ACK":
-                return any(x.state is State.COUNTER for x in leg.exchanges) or bool(message.body)
+                return bool(message.body) or any(x.state is State.COUNTER for x in leg.exchanges)
             return method in _OPENERS and bool(message.body)
         assert isinstance(message, Response)
-        if message.code == 100 or not leg.exchanges:
+        code = message.code
+        if code == 100 or not leg.exchanges:
             return False
-        if message.body and message.code < 300:
+        if code < 300 and message.body:
             return True
-        if message.code < 200:
+        if code < 200:
             return False
-        cseq = message.cseq
+        cseq = message.cseq if request is None else request.cseq
         for x in leg.exchanges:
             if x.cseq == cseq and x.offer is not None:
-                if message.code < 300:
-                    return x.state in (State.EARLY, State.OFFERED)
-                return not x.initial
+                if code < 300 and x.state in (State.EARLY, State.OFFERED):
+                    return True
+                if code >= 300 and not x.initial:
+                    return True
         return False
 
     async def request(
@@ -252,7 +279,8 @@ class Anchor:
             return None
         initial = method == "INVITE" and not request.to_tag
         leg.exchanges = [x for x in leg.exchanges if x.state not in _SETTLED or (initial and x.initial)]
-        x = Exchange(leg, method, request.cseq, from_phone, branch, initial)
+        fork = self._fork(leg, branch) if initial and not leg.direct else None
+        x = Exchange(leg, method, request.cseq, from_phone, branch, initial, fork)
         leg.exchanges.append(x)
         return await self._play(x, request_event(sdp is not None), request, sdp, from_phone)
 
@@ -318,8 +346,8 @@ class Anchor:
             return await self._direct.answer(x, sdp, speaker)
         if from_phone:
             if role is Role.OFFER:
-                if leg.phone.original is None:
-                    leg.phone.profile = profile_of(sdp)
+                if x.phone.original is None:
+                    x.phone.profile = profile_of(sdp)
                 return await self._dialogue.phone_offers(x, sdp)
             return await self._dialogue.phone_answers(x, sdp)
         hint = message.get(H.X_PGPX)
@@ -343,6 +371,8 @@ class Anchor:
             return None
         if role is Role.OFFER:
             self._forget(x)
+        elif x.initial and self.own is not None:
+            self.own.spawn(self.own.hangup, session, b'SIP;cause=503;text="Media could not be set up"')
         if isinstance(error, NgBadRequest):
             return Refusal(488, b"Not Acceptable Here")
         return Refusal(503, b"No Media Relay")
@@ -375,12 +405,36 @@ class Anchor:
         self.table.add_leg(leg)
         return leg
 
-    def _branch_failed(self, party: Party, others: bool) -> None:
-        """Rule 9. A callee that is alone and was never heard keeps its part, for FreeSWITCH or the next to take."""
-        if others or party.linked is not None:
+    def _fork(self, leg: Leg, branch: bytes | None) -> Party | None:
+        """The phone that this branch of an INVITE from FreeSWITCH goes to; None on a leg whose phone calls."""
+        if leg.phone_calls:
+            return None
+        key = branch or b""
+        party = leg.callees.get(key)
+        if party is None:
+            party = leg.phone
+            if leg.forked:
+                party = self._party(leg.session, leg.session.new_name("B"), leg.phone.interface, None)
+            leg.forked = True
+            leg.callees[key] = party
+        return party
+
+    def _branch_failed(self, party: Party) -> None:
+        """Rule 9. A callee that was never heard and is the last one keeps its part for now: FreeSWITCH (voice mail) or
+        the next callee may take it, and it costs no command when the whole call ends."""
+        session = party.session
+        if party.gone or party.offered_by is None or party in session.stale:
+            return
+        alone = not any(
+            it is not party and it is not party.offered_by and it.offered_by is not None and not it.gone
+            for leg in session.legs
+            for it in leg.parties
+            if not it.is_freeswitch
+        )
+        if alone and party.linked is None:
+            session.stale.append(party)
+        else:
             self.engine.delete_branch(party)
-        elif party.offered_by is not None:
-            party.session.stale.append(party)
 
 
 def _rack_cseq(request: Request) -> int:

@@ -8,7 +8,7 @@ FreeSWITCH says is looked up by its media address (rule 3):
   real SDP goes out in its place (rule 4, "restore"), without a command when it was made for this phone already;
 - the address of another phone, but nothing in progress: FreeSWITCH speaks for that phone (a refresh, a hold, stepping
   out of the media). Its direction counts, the rest comes from the session. What rtpengine has in force already is given
-  without a command, so of the two re-INVITEs of a step-out the second waits for the first and gets its result (rule 10);
+  without a command, so the second re-INVITE of a step-out waits for the first and gets its result (rule 10);
 - an unknown address: FreeSWITCH's own media, an offer or answer of its party on this leg;
 - an address of another session: this leg belongs into that session and moves there (rule 10, merge).
 
@@ -72,9 +72,13 @@ class Dialogue:
     async def phone_offers(self, x: Exchange, sdp: bytes) -> bytes | Refusal:
         """A phone's offer, made for whom it talks to; FreeSWITCH gets the plain view."""
         leg = x.leg
-        session, phone, now = leg.session, leg.phone, self.engine.clock()
+        session, phone, now = leg.session, x.phone, self.engine.clock()
         if not x.initial and session.busy(phone, now):
             return Refusal(491, b"Request Pending")
+        before = session.offers.get(phone)
+        if x.initial and before is not None and before.original == sdp and before.receiver in before.made:
+            x.offer, x.home = before, True  # the same INVITE, to another FreeSWITCH
+            return self._show_freeswitch(leg, before.made[before.receiver])
         receiver = self._partner(leg)
         self._speak(x, Offer(phone, phone, receiver, sdp, now, x.initial))
         phone.pending = sdp
@@ -98,7 +102,7 @@ class Dialogue:
         x.offer = pending
         if leg not in pending.relayed_to:
             pending.relayed_to.append(leg)
-        phone = leg.phone
+        phone = x.phone
         rendition = pending.made.get(phone)
         if rendition is None or rendition.profile != phone.profile or rendition.interface != phone.interface:
             rendition = await self.engine.offer(author, phone, pending.original)
@@ -109,22 +113,26 @@ class Dialogue:
     async def _own_media(self, x: Exchange, sdp: bytes) -> bytes:
         leg = x.leg
         assert leg.fs is not None
-        self._speak(x, Offer(leg.fs, leg.fs, leg.phone, sdp, self.engine.clock(), x.initial))
+        self._speak(x, Offer(leg.fs, leg.fs, x.phone, sdp, self.engine.clock(), x.initial))
         leg.fs.pending = sdp
-        x.shown = await self.engine.offer(leg.fs, leg.phone, sdp)
-        return leg.phone.origin.stamp(x.shown.made)
+        x.shown = await self.engine.offer(leg.fs, x.phone, sdp)
+        return x.phone.origin.stamp(x.shown.made)
 
     async def _speaks_for(self, x: Exchange, author: Party, known: Rendition, direction: str) -> bytes:
         leg = x.leg
-        session, phone, fs = leg.session, leg.phone, leg.fs
+        session, phone, fs = leg.session, x.phone, leg.fs
         assert fs is not None
         while True:
             rendition = author.made_for.get(phone)
-            if rendition is not None and author.linked is phone and phone.linked is author:
-                if rendition.direction == direction and rendition.profile == phone.profile:
-                    x.offer = Offer(fs, author, phone, rendition.original, self.engine.clock())
-                    x.given, x.shown = True, rendition
-                    return phone.origin.stamp(rendition.made)
+            in_force = author.linked is phone and phone.linked is author
+            if (
+                in_force
+                and rendition is not None
+                and (rendition.direction, rendition.profile) == (direction, phone.profile)
+            ):
+                x.offer = Offer(fs, author, phone, rendition.original, self.engine.clock())
+                x.given, x.shown = True, rendition
+                return phone.origin.stamp(rendition.made)
             other = self._connecting(session, author, phone, fs)
             if other is None:
                 break
@@ -145,7 +153,7 @@ class Dialogue:
         """A phone's answer to an offer that FreeSWITCH brought; FreeSWITCH gets the plain view."""
         offer, leg = x.offer, x.leg
         assert offer is not None
-        phone = leg.phone
+        phone = x.phone
         if x.given:
             answer = phone.made_for.get(offer.author)
             if answer is None or phone.original is None or without_origin(phone.original) != without_origin(sdp):
@@ -223,7 +231,7 @@ class Dialogue:
         offer, leg = x.offer, x.leg
         if offer is None:
             return
-        phone = leg.phone
+        phone = x.phone
         answerer = phone if answered_by_phone else (x.answer.author if x.answer is not None else None)
         if offer.speaker is offer.author:
             offer.author.original = offer.original
@@ -231,6 +239,7 @@ class Dialogue:
         if answered_by_phone:
             phone.original, phone.settled = phone.pending, True
             phone.heard = x.shown or phone.heard
+            leg.phone = phone
         elif answerer is not None:
             answerer.settled = True
             if answerer is leg.fs:
@@ -292,7 +301,7 @@ class Dialogue:
             session.release(claim)
 
     def _carry(self, leg: Leg, offer: Offer, other: Party) -> None:
-        """FreeSWITCH kept the offer (an UPDATE) for itself: the other phone is told by a re-INVITE of ours (rule 11)."""
+        """FreeSWITCH kept the offer (an UPDATE): the other phone is told by a re-INVITE of ours (rule 11)."""
         session = leg.session
         far = next((it for it in session.legs if it.phone is other), None)
         rendition = offer.made.get(other)
@@ -326,7 +335,8 @@ class Dialogue:
         """FreeSWITCH shows that this leg is in `session`'s call: it gets parties there, until refused."""
         old, before, fs_before = leg.session, leg.phone, leg.fs
         assert fs_before is not None
-        name = session.new_name("B" if leg.name[0] == "B" else leg.name)
+        expected = session.expected
+        name = expected.name if expected is not None else session.new_name("B")
         phone = self._twin(before, session, name)
         fs = self._twin(fs_before, session, "F" + name)
         leg.former = Former(old, before, fs_before, leg.name)
@@ -344,14 +354,13 @@ class Dialogue:
             if offer is not None:
                 offer.speaker, offer.author, offer.made = twin, twin, {}
                 session.offers[twin] = offer
-        expected = session.expected
         if expected is not None:
             session.expected = None
             phone.tag, phone.via_branch, phone.offered_by = expected.tag, expected.via_branch, expected.offered_by
             self._inherit(session, expected, phone)
         self.engine.note(session, f"leg {name} joins from session {old.id}")
         self.engine.note(old, f"leg moves to session {session.id}")
-        if old.node is None:
+        if not old.node:
             self._finish_move(leg)
 
     def _inherit(self, session: Session, expected: Party, phone: Party) -> None:
@@ -400,7 +409,11 @@ class Dialogue:
     def _connecting(self, session: Session, author: Party, phone: Party, fs: Party) -> Offer | None:
         """FreeSWITCH's offer on the other leg that connects the same two phones, in progress."""
         for offer in session.offers.values():
-            if offer.speaker.is_freeswitch and offer.speaker is not fs and {offer.author, offer.receiver} == {author, phone}:
+            if (
+                offer.speaker.is_freeswitch
+                and offer.speaker is not fs
+                and {offer.author, offer.receiver} == {author, phone}
+            ):
                 return offer
         return None
 
@@ -412,7 +425,7 @@ class Dialogue:
         if session.expected is not None:
             return session.expected
         assert leg.fs is not None
-        if session.node is not None:
+        if session.node:
             return leg.fs
         policy = self.engine.policy
         name = session.new_name("B" if leg.name == "A" else "A")

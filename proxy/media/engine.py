@@ -66,7 +66,7 @@ class Engine:
         if not session.lock_nowait():
             await session.lock()
         try:
-            if session.node is None:
+            if not session.node:
                 reply = await self._first(session, command)
             else:
                 reply = await self.pool.nodes[session.node].request(command)
@@ -83,7 +83,7 @@ class Engine:
     async def answer(self, offerer: Party, answerer: Party, sdp: bytes) -> Rendition:
         """Answers `offerer`'s last offer with `answerer`'s SDP. Raises NgError."""
         session = offerer.session
-        if session.node is None:
+        if not session.node:
             raise NoNode(f"session {session.id} has an answer without an offer")
         command = Answer(
             call_id=session.id,
@@ -113,7 +113,7 @@ class Engine:
     def delete_branch(self, party: Party) -> None:
         """A callee failed: its ng branch must not be heard any more (rule 9). Nobody waits for it."""
         session = party.session
-        if party.gone or party.offered_by is None or session.node is None or party.via_branch is None:
+        if party.gone or party.offered_by is None or not session.node or party.via_branch is None:
             return
         party.gone = True
         self.note(session, f"branch {party.name} deleted")
@@ -135,7 +135,7 @@ class Engine:
         for offer in list(session.offers.values()):
             session.release(offer)
         self.note(session, "ended")
-        if session.node is not None:
+        if session.node:
             self.pool.nodes[session.node].submit(Delete(call_id=session.id, delete_delay=self.policy.delete_delay))
 
     # -- inside --------------------------------------------------------------------------------------------------------

@@ -64,11 +64,10 @@ _PROTO = re.compile(rb"^(m=\S+ \d+(?:/\d+)? )(?:UDP/TLS/RTP/SAVPF?|RTP/S?AVPF?)(
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`instance`: prefix of our ng call-ids. `public`, `lan`: logical interface names of rtpengine, None for its
+    """`public`, `lan`: logical interface names of rtpengine, None for its
     default interface (then no direction is sent). `bypass`: whether FreeSWITCH is expected to stay out of the media
     of a new call. `callee_profile`: assumed until the callee's is known. `delete_delay`: seconds."""
 
-    instance: str = "edge1"
     public: str | None = None
     lan: str | None = None
     bypass: bool = True

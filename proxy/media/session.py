@@ -208,6 +208,7 @@ class Exchange:
     `home`: the offer was spoken here, so it ends here. `given`: the receiver is shown what rtpengine made earlier, no
     command was needed. `shown`: that or the fresh rendition. `seen` and `sent`: the last SDP in and what became of it,
     so that a retransmission or a 200 that repeats its 183 costs nothing. `answer`: what the offerer was shown last.
+    `fork`: the callee this branch of an initial INVITE goes to.
     """
 
     leg: Leg
@@ -216,6 +217,7 @@ class Exchange:
     from_phone: bool
     branch: bytes | None
     initial: bool
+    fork: Party | None = None
     state: State = State.START
     offer: Offer | None = None
     home: bool = False
@@ -225,13 +227,18 @@ class Exchange:
     seen: tuple[bool, bytes] | None = None
     sent: bytes = b""
 
+    @property
+    def phone(self) -> Party:
+        """The phone of this transaction."""
+        return self.fork or self.leg.phone
+
 
 class Leg:
     """One SIP dialog of the session.
 
-    With a B2BUA on the way `phone` is its outer end and `fs` FreeSWITCH's; direct, `phone` is the caller and
-    `callees` the callee by fork branch (`callee`: the one that answered). `from_tag`: of the initial INVITE.
-    `caller`, `callee_uri`: From and To as the relay gave them.
+    With a B2BUA on the way `phone` is its outer end and `fs` FreeSWITCH's; direct, `phone` is the caller and `callee`
+    the one that answered. `callees`: the phones an initial INVITE was forked to, by branch. `phone_calls`: the phone
+    sent the initial INVITE. `from_tag`: of that INVITE. `caller`, `callee_uri`: as the relay gave them.
     """
 
     def __init__(self, session: Session, name: str, call_id: bytes, from_tag: bytes, phone: Party) -> None:
@@ -241,14 +248,17 @@ class Leg:
         self.from_tag = from_tag
         self.phone = phone
         self.fs: Party | None = None
+        self.phone_calls = True
+        self.forked = False
         self.direct = session.direct
         self.callees: dict[bytes, Party] = {}
         self.callee: Party | None = None
         self.caller = b""
         self.callee_uri = b""
+        self.source = ("", 0)
+        """Where the initial INVITE's sender really is, (ip, port)."""
         self.confirmed = False
         self.ended = False
-        self.failed = False
         self.exchanges: list[Exchange] = []
         self.former: Former | None = None
 
@@ -261,14 +271,15 @@ class Leg:
         if self.direct:
             callees = [self.callee] if self.callee is not None else list(self.callees.values())
             return [self.phone, *callees]
-        return [self.phone] if self.fs is None else [self.phone, self.fs]
+        forks = [] if self.phone.settled else [it for it in self.callees.values() if it is not self.phone]
+        return [self.phone, *forks] if self.fs is None else [self.phone, *forks, self.fs]
 
     def find_exchange(self, from_phone: bool, cseq: int, branch: bytes | None) -> Exchange | None:
         """The transaction with this CSeq from this side; an unnamed branch matches any (the ACK of a fork)."""
         for exchange in reversed(self.exchanges):
-            if exchange.cseq == cseq and exchange.from_phone is from_phone:
-                if branch is None or exchange.branch is None or exchange.branch == branch:
-                    return exchange
+            same = exchange.cseq == cseq and exchange.from_phone is from_phone
+            if same and (branch is None or exchange.branch is None or exchange.branch == branch):
+                return exchange
         return None
 
 
@@ -283,8 +294,8 @@ class Former:
 
 
 class Session:
-    """One call. `id`: the ng call-id, fresh per session. `node`: name of the rtpengine node, None before the first
-    offer. `expected`: the party the first offer was made for, before anybody has taken the part (rules 5 and 7).
+    """One call. `id`: the ng call-id, fresh per session. `node`: name of the rtpengine node, empty before the
+    first offer. `expected`: the party the first offer was made for, before anybody has taken the part (rules 5 and 7).
     `stale`: callees that failed without early media, whose ng branch goes when another takes over or the call ends.
     `created`: monotonic seconds; `created_epoch`: seconds since 1970. `sample`: filled by the sampler."""
 
@@ -293,7 +304,7 @@ class Session:
         self.direct = direct
         self.created = created
         self.created_epoch = created_epoch
-        self.node: str | None = None
+        self.node = ""
         self.state = "early"
         self.legs: list[Leg] = []
         self.ended_legs: list[Leg] = []
@@ -314,6 +325,16 @@ class Session:
     @property
     def mode(self) -> str:
         return "direct" if self.direct else "b2bua"
+
+    @property
+    def alive_on_node(self) -> bool:
+        """Whether the node should have a call of this id."""
+        return bool(self.node) and self.state != "ended"
+
+    @property
+    def bridged(self) -> bool:
+        """Whether FreeSWITCH has already sent the call on (a second leg exists or existed)."""
+        return len(self.legs) + len(self.ended_legs) > 1
 
     def note(self, epoch: float, text: str) -> None:
         """One line for the timeline that operators see."""
@@ -342,7 +363,7 @@ class Session:
         return OriginKeeper(self.rng.getrandbits(30) + 1)
 
     def lock_nowait(self) -> bool:
-        """Takes the right to send an ng command for this session, if it is free: the usual case, without a checkpoint."""
+        """Takes the right to send an ng command, if it is free: the usual case, without a checkpoint."""
         try:
             self._lock.acquire_nowait()
         except trio.WouldBlock:

@@ -1,0 +1,105 @@
+"""Runs scenarios side by side and says what became of them.
+
+Theory of operation. Every (scenario, B2BUA kind) pair is a task under a capacity limiter; verdicts are printed as
+they come, the count at the end. SIGINT and SIGTERM cancel the nursery, and the context managers of `stage` take the
+networks and daemons down before `run` returns. Namespaces of earlier runs that were killed outright are swept at the
+start.
+"""
+
+from __future__ import annotations
+
+import platform
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from lab import namespace, rtpengine, switch
+from lab.scenario import Lab, Scenario
+from lab.stage import Outcome, Verdict, play
+from lab.switch import Kind
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run: `jobs` at a time, logs below `out`; `strict` counts UNSUPPORTED as failure; `keep` pauses before
+    the end of each."""
+
+    out: Path
+    jobs: int = 2
+    strict: bool = False
+    keep: bool = False
+    kinds: Sequence[Kind] = field(default_factory=switch.kinds)
+
+
+def header(kinds: Sequence[Kind]) -> str:
+    """Which B2BUA, rtpengine and kernel run."""
+    found = switch.freeswitch_binary()
+    names = [f"FreeSWITCH ({found})" if kind is Kind.FREESWITCH else "stand-in (lab.b2bua)" for kind in kinds]
+    if not found:
+        names.append("no freeswitch binary here")
+    engine = rtpengine.version() or "not installed"
+    return f"lab: B2BUA {', '.join(names)}; rtpengine {engine}; kernel {platform.release()}"
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """The last line."""
+    count = {outcome: sum(v.outcome is outcome for v in verdicts) for outcome in Outcome}
+    return f"lab: {count[Outcome.PASS]} passed, {count[Outcome.FAIL]} failed, {count[Outcome.UNSUPPORTED]} unsupported"
+
+
+def exit_code(verdicts: Sequence[Verdict], *, strict: bool) -> int:
+    """1 when anything failed, or with `strict` was unsupported; 0 else."""
+    bad = {Outcome.FAIL, Outcome.UNSUPPORTED} if strict else {Outcome.FAIL}
+    return int(any(verdict.outcome in bad for verdict in verdicts))
+
+
+async def run(scenarios: Sequence[type[Scenario]], options: Options, say: Callable[[str], None] = print) -> int:
+    """Run them all; the exit code."""
+    swept = await trio.to_thread.run_sync(namespace.sweep)
+    if swept:
+        say(f"lab: removed {len(swept)} namespaces of runs that were killed")
+    folder = options.out.absolute() / time.strftime("%Y%m%d-%H%M%S")
+    say(header(options.kinds))
+    say(f"lab: {len(scenarios)} scenarios, {options.jobs} at a time, logs and captures in {folder}")
+    verdicts: list[Verdict] = []
+    limiter = trio.CapacityLimiter(options.jobs)
+    interrupted = False
+
+    async def one(scenario: type[Scenario], kind: Kind) -> None:
+        label = scenario.name if len(options.kinds) == 1 else f"{scenario.name}[{kind}]"
+        async with limiter:
+            verdict = await play(scenario(), kind, folder / label, label=label, keep=pause if options.keep else None)
+        verdicts.append(verdict)
+        say(str(verdict))
+
+    async def pause(lab: Lab) -> None:
+        say(f"lab: kept {lab.network.prefix}: ip netns exec {lab.network.ns('edge')} ...; logs in {lab.folder}")
+        say("lab: Ctrl-C takes it down")
+        await trio.sleep_forever()
+
+    async def watch_signals(scope: trio.CancelScope) -> None:
+        nonlocal interrupted
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                interrupted = True
+                scope.cancel()
+
+    async with trio.open_nursery() as watcher:
+        with trio.CancelScope() as scope:
+            watcher.start_soon(watch_signals, scope)
+            async with trio.open_nursery() as nursery:
+                for scenario in scenarios:
+                    for kind in options.kinds:
+                        nursery.start_soon(one, scenario, kind)
+        watcher.cancel_scope.cancel()
+    if interrupted:
+        say("lab: interrupted; networks and processes are gone")
+    say(summary(verdicts))
+    return INTERRUPTED if interrupted else exit_code(verdicts, strict=options.strict)

@@ -1,0 +1,28 @@
+"""The scenarios, one class each; `by_name` is the list."""
+
+from __future__ import annotations
+
+from lab.scenario import Scenario
+from lab.scenarios.basic import EarlyMedia, LateOffer, NatBoth, NatCaller, PlainCall
+from lab.scenarios.endings import Busy, Cancel
+from lab.scenarios.forked import ForkedCallee
+from lab.scenarios.hold import HoldBothSides
+from lab.scenarios.switches import FreeswitchDeadNextOne
+
+ALL: tuple[type[Scenario], ...] = (
+    PlainCall,
+    NatCaller,
+    NatBoth,
+    EarlyMedia,
+    HoldBothSides,
+    Cancel,
+    Busy,
+    LateOffer,
+    ForkedCallee,
+    FreeswitchDeadNextOne,
+)
+
+
+def by_name() -> dict[str, type[Scenario]]:
+    """Every scenario by its name, in the order of `list`."""
+    return {scenario.name: scenario for scenario in ALL}
