@@ -25,7 +25,7 @@ MAX_LINES = 500
 LAYERS: list[set[str]] = [
     {"proxy.sip"},
     {"proxy.flow", "proxy.token", "proxy.dispatcher", "proxy.nat", "proxy.config_check", "proxy.session_timer"},
-    {"proxy.config", "proxy.location", "proxy.forward"},
+    {"proxy.config", "proxy.contact", "proxy.location", "proxy.forward"},
     {"proxy.registrar", "proxy.stack", "proxy.dialogs", "proxy.media"},
     {"proxy.transport", "proxy.relay", "proxy.control"},
     {"proxy.outcome", "proxy.stories", "proxy.uac"},
@@ -89,6 +89,8 @@ OUTSIDE_RING_1 = {"trio", "asyncio", "time", "threading", "select", "selectors"}
 OUTSIDE_RING_0 = OUTSIDE_RING_1 | {"socket", "ssl", "subprocess"}
 
 TESTED_BY: dict[str, str] = {
+    "proxy.config_check": "tests/test_config.py",
+    "proxy.sip.reasons": "tests/sip/test_errors.py",
     "lab.bench.__main__": "tests/bench/test_command_line.py",
     "lab.bench.node": "tests/bench/test_sides.py",
 }

@@ -1,7 +1,7 @@
 """`python -m lab.bench.profiled DUMP -m MODULE ARGUMENTS...`: run a module, profile it between two signals.
 
-SIGUSR1 starts the profiler, SIGUSR2 stops it and writes DUMP: start-up and warm-up stay out of the figures. The clock is
-the thread's CPU time: with a wall clock, waiting in poll and being preempted in sendto would fill the table.
+SIGUSR1 starts the profiler, SIGUSR2 stops it and writes DUMP: start-up and warm-up stay out of the figures. Its clock
+is the thread's CPU time: with a wall clock, waiting in poll and being preempted in sendto would fill the table.
 """
 
 import cProfile

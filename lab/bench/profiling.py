@@ -1,8 +1,8 @@
 """One run of our side under cProfile, told as microseconds per SIP call: where the time of a call goes.
 
 Times are CPU time during the load (see `profiled`). The profiler makes every Python call dearer, so the sum is far
-above the bench's figure: read it for proportions, and mistrust small functions called often. The dump stays in the run's
-folder for other viewers (`python -m pstats`).
+above the bench's figure: read it for proportions, and mistrust small functions called often. The dump stays in the
+run's folder for other viewers (`python -m pstats`).
 """
 
 import os
