@@ -105,9 +105,9 @@ class Call(BridgedCall):
 
     def begin(self) -> None:
         """Answer or route leg A's INVITE."""
-        asked = self.invite.get("Session-Expires").split(";")[0].strip()
+        asked = self.invite.seconds("Session-Expires")
         allowed: Fields = {"Allow-Events": ALLOW_EVENTS}
-        if asked.isdigit() and int(asked) < MIN_SE:
+        if 0 < asked < MIN_SE:
             self._final(422, FAILURES[422][0], {**allowed, "Min-SE": str(MIN_SE)})
             return
         offer = self._offer(self.invite)
@@ -241,8 +241,8 @@ class Call(BridgedCall):
         if self.early:
             return
         if response.sdp and response.status in (180, 183):
+            self.leg_b.heard(response.sdp)
             self.early = response.sdp
-            self.leg_b.heard(self.early)
         elif response.status in (180, 183):
             self.ringing = 180
         elif response.status == 182:
@@ -266,15 +266,14 @@ class Call(BridgedCall):
             return
         b.up, self.answered = True, True
         self.answer_sdp = response.sdp or self.early
-        if expires := response.get("Session-Expires"):
-            b.interval = max(int(expires.split(";")[0]), MIN_SE)
-            b.refresher = "uas" if "refresher=uas" in expires else "uac"
+        if expires := response.seconds("Session-Expires"):
+            b.interval = max(expires, MIN_SE)
+            b.refresher = "uas" if "refresher=uas" in response["Session-Expires"] else "uac"
             self.plan_refresh(b)
         try:
-            if self.answer_sdp:
-                b.heard(self.answer_sdp)
-                if not self.late_offer:
-                    b.negotiator.answered()
+            b.heard(self.answer_sdp)
+            if not self.late_offer and b.media:
+                b.negotiator.answered()
         except SdpError:
             b.ack()
             b.bye()

@@ -112,8 +112,7 @@ class BridgedCall:
         if leg.client is not None and not leg.client.done:
             leg.answer(server, 491, "Request Pending")
             return
-        asked = request.get("Session-Expires").split(";")[0].strip()
-        if asked.isdigit() and int(asked) < MIN_SE:
+        if 0 < request.seconds("Session-Expires") < MIN_SE:
             leg.answer(server, 422, FAILURES[422][0], {"Min-SE": str(MIN_SE)})
             return
         leg.refreshed(request)
@@ -173,10 +172,15 @@ class BridgedCall:
             return
         peer.refreshed(response)
         late = not server.request.sdp
-        if response.sdp:
-            peer.heard(response.sdp)
-            if peer.media and not late:
-                peer.negotiator.answered()
+        try:
+            if response.sdp:
+                peer.heard(response.sdp)
+                if peer.media and not late:
+                    peer.negotiator.answered()
+        except SdpError:
+            peer.ack()
+            self._pass_failed(leg, server, 488)
+            return
         if not late:
             peer.ack()
         self.hanging = None

@@ -253,11 +253,11 @@ class Leg:
 
     def timer_fields(self, request: Message) -> Fields:
         """Session timer headers for the 2xx to a request that asked for them (RFC 4028)."""
-        asked = request.get("Session-Expires")
+        asked = request.seconds("Session-Expires")
         if not asked:
             return {}
-        refresher = split_params(asked).get("refresher") or "uac"
-        self.interval, self.refresher = int(asked.split(";")[0]), "uas" if refresher == "uac" else "uac"
+        refresher = split_params(request["Session-Expires"]).get("refresher") or "uac"
+        self.interval, self.refresher = asked, "uas" if refresher == "uac" else "uac"
         return {"Require": "timer", "Session-Expires": f"{self.interval};refresher={refresher}"}
 
     def presented(self, text: str) -> tuple[str, bool]:

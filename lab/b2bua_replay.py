@@ -91,6 +91,7 @@ class Replay:
     def __post_init__(self) -> None:
         self.b2bua = B2bua(self.config, self.seed)
         self._ours: dict[str, str] = {}  # recorded value -> ours
+        self._theirs: dict[str, str] = {}  # and back
         self._numbers: dict[str, dict[int, int]] = {}  # recorded Call-ID -> {recorded number: ours}
         self._versions: dict[tuple[str, str], tuple[int, int]] = {}
         self._waiting: dict[str, list[Recorded]] = {}
@@ -144,7 +145,7 @@ class Replay:
             self._collect()
 
     def _pair(self, mine: Message, destination: Address) -> None:
-        leg = next((theirs for theirs, ours in self._ours.items() if ours == mine.call_id), mine.call_id)
+        leg = self._theirs.get(mine.call_id, mine.call_id)
         if leg not in self._waiting and mine.call_id not in self._inbound_ids:
             known = set(self._ours) | self._inbound_ids
             leg = next((call_id for call_id in self._waiting if call_id not in known), leg)
@@ -189,8 +190,9 @@ class Replay:
             return value[: found.start(1)] + str(known.get(number, number)) + value[found.end(1) :]
         if (pattern := MADE.get(name)) and (found := pattern.search(value)) and (ours := pattern.search(own)):
             known_value = self._ours.get(found[1])
-            if known_value is None and found[1] != ours[1]:
-                self._ours[found[1]] = known_value = ours[1]
+            if known_value is None and found[1] != ours[1] and ours[1] not in self._theirs:
+                self._ours[found[1]], self._theirs[ours[1]] = ours[1], found[1]
+                known_value = ours[1]
             return value[: found.start(1)] + (known_value or found[1]) + value[found.end(1) :]
         return value
 

@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lab.b2bua_sdp import SdpError
 from lab.sip import Address, Message, SipError, Via
 
 GIVE_UP = 32.0  # seconds, 64*T1
@@ -222,10 +223,12 @@ class Stack:
         if not data.strip(b"\r\n\0"):
             return
         try:
-            message = Message.parse_untrusted(data)
-        except SipError as error:
+            self._received_untrusted(data, source)
+        except (SipError, SdpError) as error:
             self.rejected.append(str(error))
-            return
+
+    def _received_untrusted(self, data: bytes, source: Address) -> None:
+        message = Message.parse_untrusted(data)
         if message.status:
             client = self._clients.get((message.via.branch, message.cseq[1]))
             if client is not None:

@@ -17,7 +17,7 @@ import trio
 from lab import namespace, pcap, runner, switch
 from lab.nat import Nat
 from lab.scenario import CALLEE, CALLEE_TONE, CALLER, CALLER_TONE, Findings, Lab
-from lab.scenarios.basic import Conversation
+from lab.scenarios.basic import LOOK_AFTER, Conversation
 from lab.stage import Outcome, play
 from lab.topology import B2BUA_LAN, EDGE_LAN, EDGE_PUBLIC, Shape
 
@@ -48,7 +48,7 @@ class Demo(Conversation):
     listing = ""
 
     async def during(self, lab: Lab) -> None:
-        await trio.sleep(2.0)
+        await trio.sleep(LOOK_AFTER)
         self.listing = await lab.edge.mediactl("ls")
 
     def check(self, see: Findings) -> None:

@@ -1,9 +1,9 @@
 """Runs scenarios side by side and says what became of them.
 
-Theory of operation. Every (scenario, B2BUA kind) pair is a task under a capacity limiter; verdicts are printed as
-they come, the count at the end. SIGINT and SIGTERM cancel the nursery, and the context managers of `stage` take the
-networks and daemons down before `run` returns. Namespaces of earlier runs that were killed outright are swept at the
-start.
+Theory of operation. Every (scenario, B2BUA kind) pair is a task, started in order as a capacity limiter has room;
+verdicts are printed as they come, the count at the end. SIGINT and SIGTERM cancel the nursery, and the context
+managers of `stage` take the networks and daemons down before `run` returns. Namespaces of earlier runs that were
+killed outright are swept at the start.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import platform
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +61,16 @@ def exit_code(verdicts: Sequence[Verdict], *, strict: bool) -> int:
     return int(any(verdict.outcome in bad for verdict in verdicts))
 
 
+def _turns(scenarios: Sequence[type[Scenario]], kinds: Sequence[Kind]) -> Iterator[tuple[str, type[Scenario], Kind]]:
+    """(label, scenario, kind) of every run; labels differ, also when a scenario is named twice."""
+    seen: Counter[str] = Counter()
+    for scenario in scenarios:
+        for kind in kinds:
+            label = scenario.name if len(kinds) == 1 else f"{scenario.name}[{kind}]"
+            seen[label] += 1
+            yield label if seen[label] == 1 else f"{label}#{seen[label]}", scenario, kind
+
+
 async def run(scenarios: Sequence[type[Scenario]], options: Options, say: Callable[[str], None] = print) -> int:
     """Run them all; the exit code."""
     swept = await trio.to_thread.run_sync(namespace.sweep)
@@ -72,10 +83,11 @@ async def run(scenarios: Sequence[type[Scenario]], options: Options, say: Callab
     limiter = trio.CapacityLimiter(options.jobs)
     interrupted = False
 
-    async def one(scenario: type[Scenario], kind: Kind) -> None:
-        label = scenario.name if len(options.kinds) == 1 else f"{scenario.name}[{kind}]"
-        async with limiter:
+    async def one(scenario: type[Scenario], kind: Kind, label: str) -> None:
+        try:
             verdict = await play(scenario(), kind, folder / label, label=label, keep=pause if options.keep else None)
+        finally:
+            limiter.release_on_behalf_of(label)
         verdicts.append(verdict)
         say(str(verdict))
 
@@ -95,9 +107,9 @@ async def run(scenarios: Sequence[type[Scenario]], options: Options, say: Callab
         with trio.CancelScope() as scope:
             watcher.start_soon(watch_signals, scope)
             async with trio.open_nursery() as nursery:
-                for scenario in scenarios:
-                    for kind in options.kinds:
-                        nursery.start_soon(one, scenario, kind)
+                for label, scenario, kind in _turns(scenarios, options.kinds):
+                    await limiter.acquire_on_behalf_of(label)
+                    nursery.start_soon(one, scenario, kind, label)
         watcher.cancel_scope.cancel()
     if interrupted:
         say("lab: interrupted; networks and processes are gone")

@@ -302,6 +302,14 @@ class Message:
             raise SipError(f"not a CSeq: {self.get('CSeq')[:40]!r}")
         return int(found[1]), found[2]
 
+    def seconds(self, name: str) -> int:
+        """The number a header begins with (Session-Expires, Min-SE, Expires), 0 when it is absent. Raises
+        SipError."""
+        value = self.get(name).split(";")[0].strip()
+        if value and not re.fullmatch(r"[0-9]{1,9}", value):
+            raise SipError(f"{name} is not a number of seconds: {value[:40]!r}")
+        return int(value or 0)
+
     @property
     def call_id(self) -> str:
         """The Call-ID."""

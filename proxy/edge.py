@@ -146,7 +146,11 @@ class Edge:
             self._sessions,
             describe,
             self.clients,
-            SamplerConfig(interval=config.media.sample_interval, silence=config.media.silence),
+            SamplerConfig(
+                interval=config.media.sample_interval,
+                first=min(SamplerConfig.first, config.media.sample_interval),
+                silence=config.media.silence,
+            ),
             on_lost=self.supervisor.lost,
             on_silent=self.supervisor.silent,
         )

@@ -7,7 +7,7 @@ from lab.scenarios.basic import EarlyMedia, LateOffer, NatBoth, NatCaller, Plain
 from lab.scenarios.endings import Busy, Cancel
 from lab.scenarios.forked import ForkedCallee
 from lab.scenarios.hold import HoldBothSides
-from lab.scenarios.switches import FreeswitchDeadNextOne
+from lab.scenarios.switches import FreeswitchDeadNextOne, FreeswitchSilentNextOne
 
 ALL: tuple[type[Scenario], ...] = (
     PlainCall,
@@ -20,6 +20,7 @@ ALL: tuple[type[Scenario], ...] = (
     LateOffer,
     ForkedCallee,
     FreeswitchDeadNextOne,
+    FreeswitchSilentNextOne,
 )
 
 

@@ -26,6 +26,10 @@ from lab.scenario import (
 )
 from lab.topology import Shape
 
+LOOK_AFTER = 2.4
+"""Seconds into a call when `mediactl` is asked: by then the edge, told to sample every second, has asked the node
+once."""
+
 
 class Conversation(Scenario):
     """Base: a call, `talk` seconds of audio both ways, the caller hangs up."""
@@ -64,11 +68,14 @@ class PlainCall(Conversation):
     shape = Shape()
     settings = EdgeSettings(users={CALLEE: f"sip:{CALLEE}@203.0.113.9:5060"})
     register = False
+    talk = 3.0
     listed: list[dict[str, Any]]
+    anchored: list[str]
 
     async def during(self, lab: Lab) -> None:
-        await trio.sleep(1.5)
+        await trio.sleep(LOOK_AFTER)
         self.listed = _rows(json.loads(await lab.edge.mediactl("ls", "--json")))
+        self.anchored = await lab.nodes[0].calls()
 
     def check(self, see: Findings) -> None:
         super().check(see)
@@ -78,10 +85,11 @@ class PlainCall(Conversation):
         row = self.listed[0]
         for leg in (self.call.call_id, self.incoming.call_id):
             see.that(leg in row["call_ids"], f"`mediactl ls` does not show Call-ID {leg} but {row['call_ids']}")
+        see.equal("calls on rtpengine during the call", self.anchored, [row["id"]])
         see.that(self.call.call_id != self.incoming.call_id, "both legs have one Call-ID: no B2BUA was in the path")
         for side in ("caller", "callee"):
             count = row["packets"].get(side) or 0
-            see.that(count > 0, f"`mediactl ls` shows {count} packets from the {side} after 1.5 s of audio")
+            see.that(count > 0, f"`mediactl ls` shows {count} packets from the {side} after {LOOK_AFTER} s of audio")
 
 
 def _rows(parsed: Any) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 Reads the media table (the sessions), the sampler (their last counters, the nodes' statistics) and the ng clients; it
 changes nothing. `sessions()` yields lazily from a snapshot, so the server can pause between slices while calls come
 and go. `describe` tells the sampler what to ask about a session; it is here because roles are decided here: the
-caller is the phone of the first leg, the callee the phone that answered (while nobody has, the one tried last).
+caller is the phone of leg A, the callee the phone that answered (while nobody has, the one tried last).
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ class ProxyBackend:
         known = {session.id: session for session in self._sessions()}
         found = known[schema.resolve(session_id, ((key, map(text, s.call_ids)) for key, s in known.items()))]
         detail = schema.SessionDetail(session=session_info(found, self._clock()), queried=self._epoch())
-        client = self._clients.get(found.node or "")
+        client = self._clients.get(found.node)
         if found.node and client is None:
             detail.node_error = f"node {found.node} is not configured any more: nobody can be asked about this call"
         elif client is not None:
@@ -69,7 +69,7 @@ class ProxyBackend:
                 detail.parties = streams.parties(reply, detail.queried, roles(found))
                 detail.session.lost = False
             except NgLostCall:
-                detail.session.lost = found.state != "ended"
+                detail.session.lost = found.alive_on_node
             except NgError as error:
                 detail.node_error = str(error)
         detail.timeline = [schema.Event(at=at, text=line) for at, line in found.timeline]
@@ -103,7 +103,7 @@ class ProxyBackend:
 
 def describe(session: Session) -> Subject | None:
     """What the sampler may ask about a session now; None while rtpengine does not know it, and when it is over."""
-    if session.node is None or session.state == "ended":
+    if not session.alive_on_node:
         return None
     caller, callee = caller_of(session), callee_of(session)
     return Subject(
@@ -125,7 +125,7 @@ def session_info(session: Session, now: float) -> schema.SessionInfo:
         call_ids=[text(call_id) for call_id in session.call_ids],
         caller=uri(session.caller),
         callee=uri(session.callee),
-        node=session.node or "",
+        node=session.node,
         created=session.created_epoch,
         age_s=max(0.0, now - session.created),
         codecs=(sample.codecs if sample else []) or session.codecs[:1],
@@ -152,8 +152,15 @@ def leg_info(leg: Leg) -> schema.LegInfo:
 
 
 def caller_of(session: Session) -> Party | None:
+    """The phone of leg A; of a call that FreeSWITCH makes, FreeSWITCH itself."""
     first = session.first_leg
-    return first.phone if first else None
+    if first is None:
+        return None
+    return first.fs if _from_freeswitch(first) else first.phone
+
+
+def _from_freeswitch(first: Leg) -> bool:
+    return not first.phone_calls and not first.direct
 
 
 def callee_of(session: Session) -> Party | None:
@@ -163,6 +170,8 @@ def callee_of(session: Session) -> Party | None:
         return None
     if first.direct:
         return first.callee or next(reversed(first.callees.values()), None)
+    if _from_freeswitch(first):
+        return first.phone
     others = [leg for leg in session.legs if leg is not first]
     confirmed = [leg for leg in others if leg.confirmed]
     return (confirmed or others)[-1].phone if others else None

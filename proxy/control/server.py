@@ -66,7 +66,7 @@ class Limits:
     """Longest wait for a whole request line."""
     send: float = 10.0
     """Longest wait for a client to read an answer."""
-    slice: int = 100
+    slice: int = 25
     """Sessions built and encoded between two checkpoints."""
 
 

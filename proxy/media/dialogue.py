@@ -29,11 +29,25 @@ from proxy.sip.message import Response
 from proxy.sip.sdp import extract_sdp, replace_direction
 
 from .engine import Engine, NoNode
-from .session import Exchange, Former, Leg, Offer, Party, Rendition, Session, direction_of, without_origin
+from .session import (
+    OFFER_LIFETIME,
+    Exchange,
+    Former,
+    Leg,
+    Offer,
+    Party,
+    Rendition,
+    Session,
+    direction_of,
+    without_origin,
+)
 from .table import addresses
 
 STEP_OUT_WAIT = 4.0
 """Seconds the second re-INVITE of a step-out waits for the first (measured: 20-43 ms)."""
+OWN_TRIES = 3
+OWN_RETRY_AFTER = 0.5
+"""How often, and after how many seconds, a re-INVITE of ours is sent again when it met another (RFC 3261 14.1)."""
 _NO_HEAL = frozenset((401, 407, 408, 481, 487, 491))
 """Refusals that do not leave FreeSWITCH deaf to the other side's next re-INVITE, or after which it hangs up itself."""
 
@@ -136,12 +150,7 @@ class Dialogue:
             other = self._connecting(session, author, phone, fs)
             if other is None:
                 break
-            if other.done is None:
-                other.done = trio.Event()
-            with trio.move_on_after(STEP_OUT_WAIT) as scope:
-                await other.done.wait()
-            if scope.cancelled_caught:
-                session.release(other)
+            await self._over(other, STEP_OUT_WAIT)
         sdp = with_direction(author.original or author.pending or known.original, direction)
         self._speak(x, Offer(fs, author, phone, sdp, self.engine.clock()))
         x.shown = await self.engine.offer(author, phone, sdp)
@@ -199,7 +208,7 @@ class Dialogue:
         if slot is not fs:
             if slot.gone:
                 offer.made[fs] = await self.engine.offer(phone, fs, offer.original)
-                self._spawn(leg.session, self._tell_freeswitch, leg)
+                leg.freeswitch_misled = True
             else:
                 self._take_over(offer, slot, fs)
             offer.receiver = fs
@@ -213,8 +222,11 @@ class Dialogue:
         fs.tag, fs.via_branch, fs.settled, fs.offered_by = slot.tag, slot.via_branch, slot.settled, slot.offered_by
         if session.expected is slot:
             session.expected = None
-        slot.tag, slot.settled, slot.offered_by, slot.linked = session.new_tag(f"leg-{slot.name}"), False, None, None
-        slot.via_branch = f"br-{slot.tag[4:]}"
+            session.free_name(slot.name)
+        else:
+            slot.tag = session.new_tag(f"leg-{slot.name}")
+            slot.via_branch = f"br-{slot.tag[4:]}"
+            slot.settled, slot.offered_by, slot.linked = False, None, None
         if slot in session.stale:
             session.stale.remove(slot)
         for made in (phone.made_for, offer.made):
@@ -248,6 +260,9 @@ class Dialogue:
             self._finish_move(leg)
         if x.home:
             leg.session.release(offer)
+            if leg.freeswitch_misled:
+                leg.freeswitch_misled = False
+                self._spawn(leg.session, self._tell_freeswitch, leg)
             if not answered_by_phone and not offer.relayed_to and answerer is not None and answerer is not leg.fs:
                 self._carry(leg, offer, answerer)
 
@@ -272,7 +287,7 @@ class Dialogue:
             except (NgError, NoNode) as error:
                 self.engine.note(session, f"roll-back failed: {error}")
         if offer.author is leg.phone and offer.relayed_to and code not in _NO_HEAL:
-            self._spawn(session, self._heal, leg)
+            self._spawn(session, self._tell_freeswitch, leg)
 
     # -- acting by ourselves -------------------------------------------------------------------------------------------
 
@@ -282,23 +297,48 @@ class Dialogue:
             return
         self.own.spawn(job, *args)
 
-    async def _heal(self, leg: Leg) -> None:
-        """After a refusal FreeSWITCH never answers the other side's next re-INVITE; a re-INVITE of ours cures it."""
-        await self._tell_freeswitch(leg)
-
     async def _tell_freeswitch(self, leg: Leg) -> None:
-        """A re-INVITE of ours to FreeSWITCH in this leg's dialog, with the phone's media as it is now."""
+        """A re-INVITE of ours to FreeSWITCH in this leg's dialog, with the phone's media as it is now.
+
+        It heals a FreeSWITCH that would never answer the other side's next re-INVITE (after a refusal), and corrects
+        one that knows a port that is gone.
+        """
         session, phone, fs = leg.session, leg.phone, leg.fs
+        assert fs is not None
         rendition = phone.made_for.get(phone.linked) if phone.linked is not None else None
-        if self.own is None or fs is None or rendition is None or leg.ended or session.offers:
+        if rendition is None:
             return
         claim = Offer(fs, phone, fs, rendition.original, self.engine.clock())
-        session.offers[fs] = claim
-        try:
-            response = await self.own.reinvite(leg, False, self._show_freeswitch(leg, rendition))
+        response = await self._own_reinvite(leg, claim, False, lambda: self._show_freeswitch(leg, rendition))
+        if response is not None:
             self.engine.note(session, f"told FreeSWITCH on leg {leg.name} again: {response.code}")
-        finally:
-            session.release(claim)
+
+    async def _own_reinvite(self, leg: Leg, claim: Offer, to_phone: bool, sdp: Callable[[], bytes]) -> Response | None:
+        """Sends a re-INVITE of ours when no offer is in progress; again when it met one (491, RFC 3261 14.1)."""
+        session, response = leg.session, None
+        for attempt in range(OWN_TRIES):
+            while session.offers:
+                await self._over(next(iter(session.offers.values())), OFFER_LIFETIME)
+            if self.own is None or leg.ended:
+                return None
+            session.offers[claim.speaker] = claim
+            try:
+                response = await self.own.reinvite(leg, to_phone, sdp())
+            finally:
+                session.release(claim)
+            if response.code != 491 or attempt + 1 == OWN_TRIES:
+                break
+            await trio.sleep(OWN_RETRY_AFTER)
+        return response
+
+    async def _over(self, offer: Offer, limit: float) -> None:
+        """Waits until an offer in progress is over, or takes it for lost after `limit` seconds."""
+        if offer.done is None:
+            offer.done = trio.Event()
+        with trio.move_on_after(limit) as scope:
+            await offer.done.wait()
+        if scope.cancelled_caught:
+            offer.author.session.release(offer)
 
     def _carry(self, leg: Leg, offer: Offer, other: Party) -> None:
         """FreeSWITCH kept the offer (an UPDATE): the other phone is told by a re-INVITE of ours (rule 11)."""
@@ -309,25 +349,23 @@ class Dialogue:
             self._spawn(session, self._carry_over, far, offer.author, rendition)
 
     async def _carry_over(self, far: Leg, author: Party, rendition: Rendition) -> None:
-        session, other = far.session, far.phone
-        if self.own is None or far.ended or far.fs is None or session.offers:
+        session, other, fs = far.session, far.phone, far.fs
+        assert fs is not None
+        claim = Offer(fs, author, other, rendition.original, self.engine.clock())
+        response = await self._own_reinvite(far, claim, True, lambda: other.origin.stamp(rendition.made))
+        if response is None:
             return
-        claim = Offer(far.fs, author, other, rendition.original, self.engine.clock())
-        session.offers[far.fs] = claim
+        self.engine.note(session, f"offer of {author.name} carried over to {other.name}: {response.code}")
+        sdp = extract_sdp(response) if response.code < 300 else None
+        if sdp is None:
+            return
+        known = other.made_for.get(author)
         try:
-            response = await self.own.reinvite(far, True, other.origin.stamp(rendition.made))
-            self.engine.note(session, f"offer of {author.name} carried over to {other.name}: {response.code}")
-            sdp = extract_sdp(response) if response.code < 300 else None
-            if sdp is None:
-                return
-            known = other.made_for.get(author)
             if known is None or without_origin(known.original) != without_origin(sdp):
                 await self.engine.answer(author, other, sdp)
             other.original, other.heard = sdp, rendition
         except (NgError, NoNode) as error:
             self.engine.note(session, f"carrying over failed: {error}")
-        finally:
-            session.release(claim)
 
     # -- moving between sessions (rule 10) -----------------------------------------------------------------------------
 

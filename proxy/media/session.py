@@ -239,6 +239,7 @@ class Leg:
     With a B2BUA on the way `phone` is its outer end and `fs` FreeSWITCH's; direct, `phone` is the caller and `callee`
     the one that answered. `callees`: the phones an initial INVITE was forked to, by branch. `phone_calls`: the phone
     sent the initial INVITE. `from_tag`: of that INVITE. `caller`, `callee_uri`: as the relay gave them.
+    `freeswitch_misled`: it knows a port that is gone and must be told another.
     """
 
     def __init__(self, session: Session, name: str, call_id: bytes, from_tag: bytes, phone: Party) -> None:
@@ -261,6 +262,7 @@ class Leg:
         self.ended = False
         self.exchanges: list[Exchange] = []
         self.former: Former | None = None
+        self.freeswitch_misled = False
 
     def __repr__(self) -> str:
         return f"<Leg {self.name} {self.call_id!r} of {self.session.id}>"
@@ -357,6 +359,10 @@ class Session:
             name = f"{wanted}{number}"
         self._names.add(name)
         return name
+
+    def free_name(self, name: str) -> None:
+        """The party of this name never came to be."""
+        self._names.discard(name)
 
     def new_origin(self) -> OriginKeeper:
         """An o= line for one more endpoint."""

@@ -190,41 +190,45 @@ class Via:
     branch     as written, None when absent (RFC 2543)
     received   address without brackets, None when absent
     rport      None when absent, b"" when it asks for a port, else the port as digits
-    params     all parameters, as written
     raw        the whole value as it stood in the message
     """
 
-    __slots__ = ("branch", "host", "params", "port", "protocol", "raw", "received", "rport", "transport")
+    __slots__ = ("_tail", "branch", "host", "port", "protocol", "raw", "received", "rport", "transport")
 
     def __init__(
-        self, raw: bytes, protocol: bytes, transport: bytes, host: bytes, port: int | None, params: Params
+        self, raw: bytes, protocol: bytes, transport: bytes, host: bytes, port: int | None, tail: bytes | Params
     ) -> None:
+        """`tail` is the parameters as parsed, or as bytes known to be plain: no quotes, no white space."""
         self.raw = raw
         self.protocol = protocol
         self.transport = transport
         self.host = host
         self.port = port
-        self.params = params
-        self.branch: bytes | None = None
-        self.received: bytes | None = None
-        self.rport: bytes | None = None
-        for name, value in params:
+        self._tail = tail
+        branch = received = rport = None
+        for name, value in _plain_params(tail) if isinstance(tail, bytes) else tail:
             if name == b"branch":
-                self.branch = value
+                branch = value
             elif name == b"rport":
-                self.rport = value or b""
+                rport = value or b""
             elif name == b"received":
-                self.received = value.strip(b"[]") if value else None
-            elif not name.islower():
-                self._set_odd(name.lower(), value)
+                received = value
+            else:
+                name = name.lower()
+                if name == b"branch":
+                    branch = value
+                elif name == b"rport":
+                    rport = value or b""
+                elif name == b"received":
+                    received = value
+        self.branch: bytes | None = branch
+        self.rport: bytes | None = rport
+        self.received: bytes | None = received.strip(b"[]") if received else None
 
-    def _set_odd(self, name: bytes, value: bytes | None) -> None:
-        if name == b"branch":
-            self.branch = value
-        elif name == b"rport":
-            self.rport = value or b""
-        elif name == b"received":
-            self.received = value.strip(b"[]") if value else None
+    @property
+    def params(self) -> Params:
+        """All parameters in order, as written."""
+        return _plain_params(self._tail) if isinstance(self._tail, bytes) else self._tail
 
     def __bytes__(self) -> bytes:
         return self.raw
@@ -301,20 +305,23 @@ _VIA_ANY = re.compile(
 )
 
 
+def _plain_params(tail: bytes) -> Params:
+    params: Params = []
+    for part in tail.split(b";")[1:]:
+        name, equals, value = part.partition(b"=")
+        params.append((name, value if equals else None))
+    return params
+
+
 def via_from_match(match: re.Match[bytes]) -> Via:
     """The Via of a VIA_SHAPE match."""
     raw, transport, host, digits, tail = match.groups()
-    params: Params = []
-    if tail:
-        for part in tail.split(b";")[1:]:
-            name, equals, value = part.partition(b"=")
-            params.append((name, value if equals else None))
     port = None
     if digits is not None:
         port = int(digits)
         if port > 65535:
             raise BadMessage(400, b"Via port above 65535")
-    return Via(raw, b"SIP/2.0", transport, host.lower().strip(b"[]"), port, params)
+    return Via(raw, b"SIP/2.0", transport, host.lower().strip(b"[]"), port, tail)
 
 
 def parse_via_untrusted(value: bytes) -> Via:

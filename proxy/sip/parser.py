@@ -27,6 +27,7 @@ def is_keepalive(data: bytes) -> bool:
     return data in _KEEPALIVES
 
 
+_CONTENT_LENGTH: Final = H.CONTENT_LENGTH
 _KEEPALIVES: Final = frozenset({b"\r\n", b"\r\n\r\n", b"\0", b"\0\0", b"\0\0\0", b"\0\0\0\0"})
 
 
@@ -45,7 +46,8 @@ def parse_untrusted(data: bytes) -> Request | Response:
     if not blank or head.count(b"\n") != folds or head.count(b"\r") != folds:
         return _parse_odd(data)
     try:
-        ids = [HEADER_IDS[line.partition(b":")[0]] for line in lines]
+        known = HEADER_IDS
+        ids = [known[line.partition(b":")[0]] for line in lines]
     except OddLine:
         return _parse_odd(data)
     return _assemble(start, lines, ids, body, b"\r\n", b"")
@@ -75,18 +77,18 @@ def _assemble(
 
 def _cut_body(message: Request | Response) -> None:
     """Cut the body to Content-Length (RFC 3261 sections 18.3, 20.14)."""
-    ids = message.ids
-    if H.CONTENT_LENGTH not in ids:
+    many = message.ids.count(_CONTENT_LENGTH)
+    if not many:
         return
-    value = message.lines[ids.index(H.CONTENT_LENGTH)].partition(b":")[2].strip()
+    if many > 1:
+        raise _addressed(400, b"more than one Content-Length", message)
+    value = message.lines[message.ids.index(_CONTENT_LENGTH)].partition(b":")[2].strip()
     if not value.isdigit() or len(value) > 9:
         raise _addressed(400, b"Content-Length is not a number from 0 to 999999999", message)
-    if ids.count(H.CONTENT_LENGTH) > 1:
-        raise _addressed(400, b"more than one Content-Length", message)
     length = int(value)
-    if length > len(message.body):
-        raise _addressed(400, b"Content-Length is larger than the message", message)
-    if length < len(message.body):
+    if length != len(message.body):
+        if length > len(message.body):
+            raise _addressed(400, b"Content-Length is larger than the message", message)
         message.body = message.body[:length]
 
 
@@ -199,10 +201,10 @@ def _addressed(status: int, reason: bytes, message: Request | Response) -> BadMe
 def _answerable(request: Request) -> bool:
     """Whether a response to it can be built and sent (RFC 3261 sections 8.2.6, 18.2.2)."""
     try:
-        request.via
+        via = request.via
     except BadMessage:
         return False
-    return all(request.get(hid) for hid in (H.FROM, H.TO, H.CALL_ID, H.CSEQ))
+    return bool(via.host) and all(request.get(hid) for hid in (H.FROM, H.TO, H.CALL_ID, H.CSEQ))
 
 
 # --- what a proxy checks before it routes ----------------------------------------------------------------------------
@@ -236,7 +238,8 @@ def _check(request: Request) -> None:
     for line in request.lines:
         if b":" not in line:
             raise BadMessage(400, b"a header line has no colon")
-    request.via
+    if not request.via.host:
+        raise BadMessage(400, b"Via without a host")
     if not request.call_id:
         raise BadMessage(400, b"empty Call-ID")
     if request.cseq_method != request.method:

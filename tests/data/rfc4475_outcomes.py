@@ -62,7 +62,7 @@ transports | 3.1.1.10 | request  | -   | -   | relay          |
 mpart01    | 3.1.1.11 | request  | -   | -   | relay          |
 unreason   | 3.1.1.12 | response | -   | -   | relay          |
 noreason   | 3.1.1.13 | response | -   | -   | relay          |
-badinv01   | 3.1.2.1  | request  | -   | 400 | 400 drop       | the Via itself is malformed: no way to answer by the book
+badinv01   | 3.1.2.1  | request  | -   | 400 | 400 drop       | its Via is malformed, there may be nobody to answer
 clerr      | 3.1.2.2  | request  | 400 | -   | 400            |
 ncl        | 3.1.2.3  | request  | 400 | -   | 400            |
 scalar02   | 3.1.2.4  | request  | -   | 400 | 400            |

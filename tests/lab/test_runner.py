@@ -186,6 +186,7 @@ async def test_side_by_side(tmp_path: Path) -> None:
     assert said[0].startswith("lab: B2BUA stand-in (lab.b2bua)")
     assert "rtpengine 1" in said[0]
     assert sorted(line.split()[0] for line in said[2:-1]) == ["FAIL", "PASS"]
+    assert sorted(line.split()[1] for line in said[2:-1]) == ["story", "story#2"]
     assert said[-1] == "lab: 1 passed, 1 failed, 0 unsupported"
 
 

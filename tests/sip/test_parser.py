@@ -450,3 +450,38 @@ def test_hostile_input_costs_linear_time(name):
             except BadMessage:
                 pass
     assert time.process_time() - began < 2.0
+
+
+LIST_VALUES = st.sampled_from(
+    [
+        b"SIP/2.0/UDP a;branch=z9hG4bK1",
+        b'"x, y" <sip:a,b@c>;p="1,2"',
+        b"<sip:p;lr>",
+        b"SIP / 2.0 / UDP\r\n [::1]:5",
+        b"",
+        b"\t",
+    ]
+)
+GAPS = st.sampled_from([b"", b" ", b"\r\n ", b"\t \t", b"\n "])
+LIST_LINES = st.lists(st.lists(st.tuples(GAPS, LIST_VALUES, GAPS), min_size=1, max_size=4), max_size=4)
+
+
+@FUZZ
+@given(LIST_LINES)
+def test_popping_gives_the_values_in_order_and_leaves_other_lines_alone(headers):
+    lines = b"".join(
+        b"v :" + b",".join(before + value + after for before, value, after in values) + b"\r\nX: y\r\n"
+        for values in headers
+    )
+    m = read(b"ACK sip:a@b SIP/2.0\r\n" + lines + b"\r\n")
+    expected = m.values(H.VIA)
+    again = m.copy()
+    popped = []
+    while (value := m.pop_value(H.VIA)) is not None:
+        popped.append(value)
+        assert [line.strip() for line in read(m.to_bytes()).lines] == [line.strip() for line in m.lines]
+    assert popped == expected
+    assert [line.strip() for line in m.lines] == [b"X: y"] * len(headers) and H.VIA not in m.ids
+    if expected and again.first_value(H.VIA):
+        again.replace_first_value(H.VIA, b"NEW")
+        assert again.values(H.VIA) == [b"NEW", *expected[1:]]

@@ -1,0 +1,313 @@
+"""Rule 10: FreeSWITCH steps into the media and out of it, answers first, and transfers (traces q5, q8, q9)."""
+
+from __future__ import annotations
+
+import trio
+
+from tests.media.ladder import (
+    Call,
+    Dialog,
+    Stage,
+    Transaction,
+    alice,
+    bob,
+    carol,
+    crypto,
+    establish,
+    own_media,
+    settle,
+    way,
+    where,
+)
+
+
+async def step_in(call: Call, port_a: int = 18272, port_b: int = 17176) -> tuple[bytes, bytes]:
+    """uuid_media: re-INVITE with FreeSWITCH's own media to leg A, then to leg B; what FreeSWITCH was shown."""
+    shown: list[bytes] = []
+    for dialog, port, answer in ((call.a, port_a, alice()), (call.b, port_b, bob())):
+        own = await dialog.request(own_media(port), from_phone=False)
+        assert own.refusal is None
+        back = await dialog.respond(own, 200, answer)
+        await dialog.ack(own)
+        assert back is not None
+        shown.append(back)
+    return shown[0], shown[1]
+
+
+async def test_stepping_in(stage: Stage) -> None:
+    """The same ng call, FreeSWITCH's party per leg, [lan, pub] (trace q5-one-latch)."""
+    call = await establish(stage)
+    toward_a, toward_b = await step_in(call)
+    assert stage.commands(2) == [
+        "offer leg-FA>leg-A [lan,pub]",
+        "answer leg-FA<leg-A",
+        "offer leg-FB>leg-B [lan,pub]",
+        "answer leg-FB<leg-B",
+    ]
+    assert where(toward_a)[0] == where(toward_b)[0] == "127.0.0.2", "FreeSWITCH sends to the LAN interface"
+    await call.hang_up()
+    assert stage.commands(6) == ["delete"]
+    stage.clean()
+
+
+async def test_hold_while_freeswitch_has_the_media(stage: Stage) -> None:
+    call = await establish(stage)
+    await step_in(call)
+    hold = await call.a.request(alice("sendonly", 2), from_phone=True)
+    assert where(hold.out)[0] == "127.0.0.2"
+    shown = await call.a.respond(hold, 200, own_media(18272, "recvonly", 1795407546))
+    assert way(shown) == "recvonly"
+    await call.a.ack(hold)
+    assert stage.commands(6) == ["offer leg-A>leg-FA [pub,lan]", "answer leg-A<leg-FA"]
+
+
+async def test_stepping_out_gives_the_second_re_invite_the_result_of_the_first(stage: Stage) -> None:
+    """Both re-INVITEs come at once, each with the other phone's LAN address (traces q5-bleg, q5-hold)."""
+    call = await establish(stage)
+    toward_a, toward_b = await step_in(call)
+    before = len(stage.log)
+    first = await call.b.request(stage.fs(toward_a), from_phone=False)
+    assert stage.commands(before) == ["offer leg-A>leg-B [pub,pub]"]
+    second: list[Transaction] = []
+
+    async def other() -> None:
+        second.append(await call.a.request(stage.fs(toward_b), from_phone=False))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        await settle()
+        assert not second, "held until the first has its answer"
+        back = await call.b.respond(first, 200, bob())
+    assert second[0].refusal is None
+    given = second[0].out
+    last = await call.a.respond(second[0], 200, alice())
+    assert stage.commands(before) == ["offer leg-A>leg-B [pub,pub]", "answer leg-A<leg-B"]
+    assert where(given)[0] == where(first.out)[0] == "127.0.0.1"
+    assert where(back) == where(given) and where(last) == where(first.out)
+    await call.reinvite("a", alice("sendonly", 2), bob("recvonly", 2))
+    await call.reinvite("b", bob("sendrecv", 3), alice("sendrecv", 3))
+    assert call.session.phones[0].heard is not None
+    await step_in(call)  # and once more
+    assert stage.commands(len(stage.log) - 4)[0] == "offer leg-FA>leg-A [lan,pub]"
+
+
+async def test_stepping_out_when_the_second_phone_has_news(stage: Stage) -> None:
+    call = await establish(stage)
+    toward_a, toward_b = await step_in(call)
+    first = await call.b.request(stage.fs(toward_a), from_phone=False)
+    await call.b.respond(first, 200, bob())
+    before = len(stage.log)
+    second = await call.a.request(stage.fs(toward_b), from_phone=False)
+    await call.a.respond(second, 200, alice("sendrecv", 2, 37000))
+    assert stage.commands(before) == ["offer leg-A>leg-B [pub,pub]", "answer leg-A<leg-B"]
+
+
+async def test_a_refused_step_in_puts_the_phones_together_again(stage: Stage) -> None:
+    call = await establish(stage)
+    own = await call.a.request(own_media(18272), from_phone=False)
+    before = len(stage.log)
+    await call.a.respond(own, 488)
+    assert stage.commands(before) == ["offer leg-A>leg-B [pub,pub]", "answer leg-A<leg-B"]
+    assert (stage.log[before][1].sdp, stage.log[before + 1][1].sdp) == (alice(), bob())
+    await call.reinvite("a", alice("sendonly", 2), bob("recvonly", 2))
+
+
+async def test_uuid_hold(stage: Stage) -> None:
+    """The peer's address with sendonly to A and FreeSWITCH's own media to B, at the same time (trace q5-hold)."""
+    call = await establish(stage)
+    hold = await call.a.request(stage.fs(call.to_freeswitch["b"], "sendonly"), from_phone=False)
+    music = await call.b.request(own_media(17124), from_phone=False)
+    assert hold.refusal is None and music.refusal is None
+    await call.a.respond(hold, 200, alice("recvonly", 2))
+    await call.b.respond(music, 200, bob())
+    own = await call.a.request(own_media(18084, "sendonly"), from_phone=False)
+    await call.a.respond(own, 200, alice("recvonly", 2))
+    assert stage.commands(2) == [
+        "offer leg-B>leg-A [pub,pub]",
+        "offer leg-FB>leg-B [lan,pub]",
+        "answer leg-B<leg-A",
+        "answer leg-FB<leg-B",
+        "offer leg-FA>leg-A [lan,pub]",
+        "answer leg-FA<leg-A",
+    ]
+
+
+async def test_stepping_in_with_srtp_phones(stage: Stage) -> None:
+    """FreeSWITCH still sees plain RTP (trace q5-srtp)."""
+    call = await establish(stage, crypto(alice()), bob())
+    own = await call.a.request(own_media(18272), from_phone=False)
+    assert own.out is not None and b"RTP/SAVP" in own.out
+    back = await call.a.respond(own, 200, crypto(alice()))
+    assert back is not None and b"SAVP" not in back and b"crypto" not in back
+
+
+async def answer_then_bridge(stage: Stage, *, answered_first: bool) -> tuple[Dialog, Dialog]:
+    """FreeSWITCH has its own media on both legs, in two sessions (traces q8-ivr, q8-after)."""
+    a = stage.dialog("a")
+    first = await a.request(alice(), from_phone=True)
+    if answered_first:
+        await a.respond(first, 200, own_media(16460))
+        await a.ack(first)
+    b = stage.dialog("b", from_freeswitch=True)
+    second = await b.request(own_media(17014), from_phone=False)
+    assert where(second.out)[0] == "127.0.0.1"
+    back = await b.respond(second, 200, bob())
+    assert where(back)[0] == "127.0.0.2"
+    await b.ack(second)
+    if not answered_first:
+        await a.respond(first, 200, own_media(16460))
+        await a.ack(first)
+    assert a.leg.session is not b.leg.session
+    return a, b
+
+
+async def merge(stage: Stage, a: Dialog, b: Dialog) -> tuple[bytes, bytes]:
+    """FreeSWITCH asks A for an offer, takes it to B, and B's answer to A."""
+    ask = await a.request(None, from_phone=False)
+    offer = await a.respond(ask, 200, alice())
+    assert where(offer)[0] == "127.0.0.2", "A's partner is FreeSWITCH at this time"
+    bridged = await b.request(stage.fs(offer), from_phone=False)
+    assert bridged.refusal is None
+    answer = await b.respond(bridged, 200, bob())
+    shown = await a.ack(ask, stage.fs(answer))
+    await b.ack(bridged)
+    assert bridged.out is not None and shown is not None
+    return bridged.out, shown
+
+
+async def test_answer_then_bypass_merges_the_two_sessions(stage: Stage) -> None:
+    for answered_first in (True, False):
+        before = len(stage.log)
+        a, b = await answer_then_bridge(stage, answered_first=answered_first)
+        old = b.leg.session
+        to_bob, to_alice = await merge(stage, a, b)
+        assert a.leg.session is b.leg.session and a.leg.session is not old
+        assert where(to_bob)[0] == where(to_alice)[0] == "127.0.0.1"
+        await settle()
+        assert stage.commands(before)[-4:] == [
+            "offer leg-A>leg-B [pub,lan]",
+            "offer leg-A>leg-B.2 [pub,pub]",
+            "answer leg-A<leg-B.2",
+            "delete",
+        ]
+        assert stage.log[-1][1].call_id == old.id and old.state == "ended"
+        call = Call(stage)
+        call.a, call.b = a, b
+        await call.reinvite("a", alice("sendonly", 2), bob("recvonly", 2))
+        await call.reinvite("b", bob("sendrecv", 3), alice("sendrecv", 3))
+        await call.hang_up()
+        assert stage.commands()[-1] == "delete" and stage.log[-1][1].call_id == a.leg.session.id
+        stage.clean()
+
+
+async def test_a_refused_merge_leaves_both_sessions_as_they_were(stage: Stage) -> None:
+    a, b = await answer_then_bridge(stage, answered_first=True)
+    old = b.leg.session
+    ask = await a.request(None, from_phone=False)
+    offer = await a.respond(ask, 200, alice())
+    bridged = await b.request(stage.fs(offer), from_phone=False)
+    assert b.leg.session is a.leg.session
+    await b.respond(bridged, 488)
+    assert b.leg.session is old and old.state != "ended" and b.leg in old.legs
+    a.bye()
+    b.bye()
+    await settle()
+    assert stage.commands()[-2:] == ["delete", "delete"]
+    stage.clean()
+
+
+async def test_refer_by_the_callee(stage: Stage) -> None:
+    """B transfers A to C: B leaves, FreeSWITCH takes A, calls C with its own media, then bypasses (trace q9-refer)."""
+    call = await establish(stage)
+    refresh = await call.a.request(stage.fs(call.to_freeswitch["b"]), from_phone=False)
+    call.b.bye()
+    await call.a.respond(refresh, 200, alice())
+    assert len(stage.log) == 2
+    own = await call.a.request(own_media(17212), from_phone=False)
+    await call.a.respond(own, 200, alice())
+    c = stage.dialog("c", from_freeswitch=True)
+    second = await c.request(own_media(16520), from_phone=False)
+    await c.respond(second, 200, carol())
+    await c.ack(second)
+    to_carol, to_alice = await merge_with(stage, call.a, c)
+    assert where(to_carol)[0] == where(to_alice)[0] == "127.0.0.1"
+    assert call.session.state != "ended" and c.leg.session is call.session
+    call.a.bye()
+    c.bye()
+    await settle()
+    assert stage.commands()[-1] == "delete"
+    stage.clean()
+
+
+async def merge_with(stage: Stage, a: Dialog, c: Dialog) -> tuple[bytes, bytes]:
+    ask = await a.request(None, from_phone=False)
+    offer = await a.respond(ask, 200, alice())
+    bridged = await c.request(stage.fs(offer), from_phone=False)
+    answer = await c.respond(bridged, 200, carol())
+    shown = await a.ack(ask, stage.fs(answer))
+    await c.ack(bridged)
+    assert bridged.out is not None and shown is not None
+    return bridged.out, shown
+
+
+async def test_a_late_offer_through_3pcc(stage: Stage) -> None:
+    """INVITE without SDP: the offer comes in B's 200, the answer in A's ACK; still one offer, answer, delete."""
+    a = stage.dialog("a")
+    empty = await a.request(None, from_phone=True)
+    assert empty.out is None
+    b = stage.dialog("b", from_freeswitch=True)
+    second = await b.request(None, from_phone=False)
+    offer = await b.respond(second, 200, bob())
+    shown = await a.respond(empty, 200, stage.fs(offer))
+    assert a.leg.session is b.leg.session
+    ack = await a.ack(empty, alice())
+    through = await b.ack(second, stage.fs(ack))
+    assert where(shown) == where(offer) and where(through) == where(ack)
+    assert stage.commands() == ["offer leg-B>leg-A [pub,pub]", "answer leg-B<leg-A"]
+    assert (a.leg.name, b.leg.name) == ("A", "B")
+    assert len(list(stage.anchor.sessions)) == 1
+    call = Call(stage)
+    call.a, call.b = a, b
+    await call.reinvite("a", alice("sendonly", 2), bob("recvonly", 2))
+    await call.reinvite("b", bob("sendrecv", 3), alice("sendrecv", 3))
+    await call.hang_up()
+    assert stage.commands()[-1] == "delete" and stage.commands().count("delete") == 1
+    stage.clean()
+
+
+async def test_a_call_that_freeswitch_makes(stage: Stage) -> None:
+    b = stage.dialog("b", from_freeswitch=True)
+    second = await b.request(own_media(16500), from_phone=False)
+    back = await b.respond(second, 200, bob())
+    await b.ack(second)
+    assert where(second.out)[0] == "127.0.0.1" and where(back)[0] == "127.0.0.2"
+    hold = await b.request(bob("sendonly", 2), from_phone=True)
+    await b.respond(hold, 200, own_media(16500, "recvonly"))
+    b.bye()
+    await settle()
+    assert stage.commands() == [
+        "offer leg-FB>leg-B [lan,pub]",
+        "answer leg-FB<leg-B",
+        "offer leg-B>leg-FB [pub,lan]",
+        "answer leg-B<leg-FB",
+        "delete",
+    ]
+    stage.clean()
+
+
+async def test_voice_mail_after_a_busy_callee_takes_over_the_part(stage: Stage) -> None:
+    """B fails without early media, FreeSWITCH answers A itself: it has B's port, so it gets B's part."""
+    a = stage.dialog("a")
+    first = await a.request(alice(), from_phone=True)
+    b, second = await stage.second("b", stage.fs(first.out))
+    await b.respond(second, 486)
+    stage.anchor.branch_ended(b.leg)
+    b.bye()
+    shown = await a.respond(first, 200, own_media(16460))
+    await a.ack(first)
+    assert where(shown)[0] == "127.0.0.1"
+    assert stage.commands() == ["offer leg-A>leg-B [pub,pub]", "answer leg-A<leg-B"]
+    a.bye()
+    await settle()
+    assert stage.commands()[2:] == ["delete"]
+    stage.clean()
