@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from proxy.flow import Listener
 from proxy.forward import loop_hash
 from proxy.relay import Branch, Relay, Target
-from proxy.sip.message import Request, Response
+from proxy.sip.message import H, Request, Response
 from proxy.sip.uri import parse_uri_untrusted
 
 if TYPE_CHECKING:
@@ -32,16 +32,10 @@ async def run_rounds(call: Call, rounds: list[list[Target]], media: bool | None,
         if not await _send_round(call, targets, media, b2bua):
             return _reply(relay, relay.result)
         reply = _reply(relay, await call.service.core.stories.round_result(relay))
-        if reply.code not in _NEXT or _came_back(relay):
+        if reply.code not in _NEXT or relay.came_back:
+            # The callee's own 408 or 503, passed on by FreeSWITCH: no other FreeSWITCH would do better.
             break
     return reply
-
-
-def _came_back(relay: Relay) -> bool:
-    """A 408 or 503 of a call that FreeSWITCH had already bridged is the callee's, so no other FreeSWITCH will do
-    better."""
-    leg = relay.leg
-    return leg is not None and not leg.direct and len(leg.session.all_legs) > 1
 
 
 async def _send_round(call: Call, targets: list[Target], media: bool | None, b2bua: bool) -> bool:
@@ -55,6 +49,8 @@ async def _send_round(call: Call, targets: list[Target], media: bool | None, b2b
     for target in targets:
         request = relay.request.copy()
         request.set_uri(target.uri)
+        for route in reversed(target.routes):
+            request.prepend(H.ROUTE, route)
         out = target.flow.listener
         key = core.stack.new_branch(loop_hash(relay.request))
         if relay.leg is not None and core.anchor is not None:

@@ -231,7 +231,7 @@ def describe(config: Config) -> str:
     lines += [
         f"freeswitch {fs.name}: {hostport(fs.address, fs.port)}, numbers prefixed {fs.prefix!r}"
         for fs in config.freeswitch
-    ] or ["freeswitch: none, calls need a routing script"]
+    ] or ["freeswitch: none, calls go straight to the callee"]
     if proxy.media:
         lines += [f"rtpengine {node.name}: {node.address}, weight {node.weight}" for node in config.rtpengine]
         media = config.media

@@ -156,10 +156,10 @@ class Core:
         return behind_nat
 
     def add_alias(self, message: Request | Response, addr: Address) -> None:
-        """``;alias=ip~port~1`` on the Contact (RFC-clean, unlike rewriting it)."""
-        value = message.get(H.CONTACT)
+        """``;alias=ip~port~1`` on the first Contact (RFC-clean, unlike rewriting it)."""
+        value = message.first_value(H.CONTACT)
         if value is not None and value != b"*":
-            message.set(H.CONTACT, nat.add_alias(value, addr, "udp"))
+            message.replace_first_value(H.CONTACT, nat.add_alias(value, addr, "udp"))
 
     def _preloaded_route_untrusted(self, request: Request, flow: Flow) -> bool:
         """Take our own Routes off a request outside a dialog; True when others remain and it is from outside."""

@@ -35,10 +35,10 @@ class Target:
 
     ``uri`` becomes the Request-URI, ``addr`` is where the datagram goes; ``first_reply`` (seconds) is how long to wait
     for any answer at all; ``report`` is told how it went ("ok", "icmp", "503", "timeout"); ``received`` is the outer
-    address of a phone behind NAT.
+    address of a phone behind NAT; ``routes`` are Route values to be put on top, first hop first (RFC 3327).
     """
 
-    __slots__ = ("addr", "first_reply", "flow", "name", "received", "report", "uri")
+    __slots__ = ("addr", "first_reply", "flow", "name", "received", "report", "routes", "uri")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Target:
         first_reply: float | None = None,
         report: Callable[[str], None] | None = None,
         received: Address | None = None,
+        routes: tuple[bytes, ...] = (),
     ) -> None:
         self.uri = uri
         self.flow = flow
@@ -56,6 +57,7 @@ class Target:
         self.first_reply = first_reply
         self.report = report
         self.received = received
+        self.routes = routes
 
 
 class Branch:
@@ -95,10 +97,14 @@ class Branch:
     def on_response(self, tx: Transaction, response: Response, now: float) -> None:
         """A response that the transaction machine let through."""
         relay = self.relay
-        if not self.answered:
-            self.answered = True
-            if self.target.report is not None:
-                self.target.report("503" if response.code == 503 else "ok")
+        report = self.target.report
+        if report is not None:
+            # FreeSWITCH passes a callee's 503 on with the same code: only without a leg B is it FreeSWITCH's own.
+            if response.code == 503 and not relay.came_back:
+                report("503")
+            elif not self.answered:
+                report("ok")
+        self.answered = True
         if response.code < 200:
             if self.cancel_wanted and not self.cancelled:
                 self._send_cancel(now)
@@ -249,6 +255,12 @@ class Relay:
         self.wake_up: Callable[[], None] | None = None
         self.on_cancelled: Callable[[], None] | None = None
         tx.user = self
+
+    @property
+    def came_back(self) -> bool:
+        """Whether FreeSWITCH has made a leg B of this call: a failure may then be the callee's."""
+        leg = self.leg
+        return leg is not None and not leg.direct and len(leg.session.all_legs) > 1
 
     # -- rounds ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from proxy.dispatcher import Destination, Dispatcher
 from proxy.flow import Address, Flow, Listener
-from proxy.forward import next_hop_untrusted, numeric_address, own_listener
+from proxy.forward import next_hop_untrusted, numeric_address, own_listener, route_uri_untrusted
 from proxy.relay import Relay, Target
 from proxy.sip.message import Request, Response
 from proxy.sip.parser import BadMessage
@@ -185,7 +185,10 @@ class Call:
             out = listener or service.listener_for("public")
             shown = name.decode("utf-8", "replace")
             received = binding.received if binding.nat else None
-            targets.append(Target(bytes(binding.contact), out.flow(binding.address), shown, received=received))
+            addr = (numeric_address(route_uri_untrusted(binding.path[0])) if binding.path else None) or binding.address
+            targets.append(
+                Target(bytes(binding.contact), out.flow(addr), shown, received=received, routes=binding.path)
+            )
         if not targets and name in service.users:
             targets.append(self._target_of(service.users[name]))
         return targets
