@@ -362,17 +362,17 @@ class Client:
     # -- refusals ------------------------------------------------------------------------------------------------
 
     def _note_refusal(self, error: OSError, now: float) -> None:
-        first = self._first_refusal
-        if first is None:
+        if self._first_refusal is None:
             self._first_refusal = now
-            oldest = next(iter(self._pending.values()), None)
-            soon = now + self.config.refused_after
-            if oldest is not None and soon < oldest.next_at:
-                self._schedule(oldest, soon)
-        elif now - first >= self.config.refused_after:
+        proven = self._first_refusal + self.config.refused_after
+        if now >= proven:
             detail = f"nothing listens on its ng port ({os.strerror(error.errno or 0)}, twice)"
             for pending in list(self._pending.values()):
                 self._fail(pending, NgRefused, detail)
+            return
+        oldest = next(iter(self._pending.values()), None)
+        if oldest is not None and proven < oldest.next_at:
+            self._schedule(oldest, proven)
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
