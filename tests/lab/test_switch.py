@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
-from lab import runner, switch
+from lab import runner, switch, topology
 from lab.namespace import LabError
 from lab.switch import EXAMPLE, Kind, configure, variables
+from lab.topology import Shape
 
 VERSION = "FreeSWITCH version: 1.10.12-release~64bit ( 64bit)"
 
@@ -66,3 +68,23 @@ def test_a_variable_the_lab_does_not_know(tmp_path: Path) -> None:
     del values["edge_port"]
     with pytest.raises(LabError, match="edge_port"):
         configure(tmp_path / "conf", values)
+
+
+@pytest.mark.real
+async def test_the_stand_in_comes_up(tmp_path: Path) -> None:
+    with trio.fail_after(20):
+        async with (
+            topology.build(Shape(b2buas=2)) as network,
+            switch.switch(network, tmp_path, Kind.STAND_IN) as one,
+            switch.switch(network, tmp_path, Kind.STAND_IN, 1) as two,
+        ):
+            assert (one.address, two.address) == (("10.20.0.2", 5060), ("10.20.0.3", 5060))
+            assert await one.answers()
+            assert await two.answers()
+
+
+def test_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "freeswitch_binary", lambda: None)
+    assert switch.kinds() == [Kind.STAND_IN]
+    monkeypatch.setattr(switch, "freeswitch_binary", lambda: "/usr/bin/freeswitch")
+    assert switch.kinds() == [Kind.FREESWITCH, Kind.STAND_IN]
