@@ -191,7 +191,18 @@ class Edge:
     def start_story(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Run a story as a task of its own."""
         if self.nursery is not None:
-            self.nursery.start_soon(function, *args)
+            self.nursery.start_soon(self._story, function, args)
+
+    async def _story(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+        """The boundary of a story: a bug in it costs its own call, not the others theirs."""
+        try:
+            await function(*args)
+        except Exception:
+            self._internal_error(f"story {getattr(function, '__name__', function)}")
+
+    def _internal_error(self, where: str) -> None:
+        self.stack.stats["internal_errors"] += 1
+        log.exception("internal error (%s); please report it", where)
 
     def _make_call(self, relay: Relay, flow: Flow, behind_nat: bool) -> Call:
         return Call(self.service, relay, flow, behind_nat)
@@ -223,14 +234,20 @@ class Edge:
 
         def received_stateless(data: bytes, addr: Address) -> None:
             assert stateless is not None
-            if stack.tap is not None:
-                stack.tap("in", data, flow(addr))
-            stateless.received(data, flow(addr))
+            try:
+                if stack.tap is not None:
+                    stack.tap("in", data, flow(addr))
+                stateless.received(data, flow(addr))
+            except Exception:
+                self._internal_error(f"datagram from {addr[0]}:{addr[1]}, {data[:60]!r}")
 
         def received(data: bytes, addr: Address) -> None:
-            if stack.tap is not None:
-                stack.tap("in", data, flow(addr))
-            stack.received(data, flow(addr), clock())
+            try:
+                if stack.tap is not None:
+                    stack.tap("in", data, flow(addr))
+                stack.received(data, flow(addr), clock())
+            except Exception:
+                self._internal_error(f"datagram from {addr[0]}:{addr[1]}, {data[:60]!r}")
 
         def unreachable(quoted: bytes, addr: Address) -> None:
             stack.unreachable(quoted, addr, clock())
@@ -241,13 +258,16 @@ class Edge:
         """Everything that happens by the clock."""
         while True:
             now = self.clock()
-            for sock in sockets:
-                sock.report_errors()
-            self.core.tick(now)
-            self.location.tick(now)
-            for dispatcher in self.probed:
-                for destination in dispatcher.due(now):
-                    self._probe(dispatcher, destination, now)
+            try:
+                for sock in sockets:
+                    sock.report_errors()
+                self.core.tick(now)
+                self.location.tick(now)
+                for dispatcher in self.probed:
+                    for destination in dispatcher.due(now):
+                        self._probe(dispatcher, destination, now)
+            except Exception:
+                self._internal_error("timer")
             due = self.core.next_deadline()
             wait = TICK if due is None else min(max(due - self.clock(), FINEST), TICK)
             await trio.sleep(wait)
