@@ -34,6 +34,7 @@ from proxy.media.pool import Pool
 from proxy.media.sampler import Sampler, SamplerConfig
 from proxy.media.session import Session
 from proxy.media.table import MediaTable
+from proxy.pacing import Pacer
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
 from proxy.routing import Call, Service, load_script
@@ -49,6 +50,7 @@ log = logging.getLogger("proxy")
 
 TICK = 0.1  # seconds: the longest the ticker sleeps; shorter deadlines are met exactly
 FINEST = 0.01  # seconds: the shortest
+PACED_ROUNDS = 10  # looks at the sockets between two looks at the clock, under load
 
 
 class CoreTimers:
@@ -216,7 +218,8 @@ class Edge:
         return received, unreachable
 
     async def ticker(self, sockets: list[UdpSocket]) -> None:
-        """Everything that happens by the clock."""
+        """Everything that happens by the clock; under load that includes looking at the sockets (``pacing``)."""
+        pacer = Pacer(sockets, [client.drain for client in self.clients.values()])
         while True:
             now = self.clock()
             for sock in sockets:
@@ -227,7 +230,12 @@ class Edge:
                 self._probe(destination, now)
             due = self.core.next_deadline()
             wait = TICK if due is None else min(max(due - self.clock(), FINEST), TICK)
-            await trio.sleep(wait)
+            if pacer.measure():
+                for _ in range(PACED_ROUNDS):
+                    pacer.round()
+                    await trio.lowlevel.checkpoint()
+            else:
+                await trio.sleep(wait)
 
     def _probe(self, destination: Destination, now: float) -> None:
         """OPTIONS to one FreeSWITCH."""
