@@ -34,6 +34,7 @@ from proxy.media.pool import Pool
 from proxy.media.sampler import Sampler, SamplerConfig
 from proxy.media.session import Session
 from proxy.media.table import MediaTable
+from proxy.pacing import Pacer
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
 from proxy.routing import AnyRoute, Call, Service, is_stateless, load_script
@@ -50,6 +51,7 @@ log = logging.getLogger("proxy")
 
 TICK = 0.1  # seconds: the longest the ticker sleeps; shorter deadlines are met exactly
 FINEST = 0.01  # seconds: the shortest
+PACED_ROUNDS = 10  # looks at the sockets between two looks at the clock, under load
 
 
 class CoreTimers:
@@ -255,7 +257,8 @@ class Edge:
         return received if stateless is None else received_stateless, unreachable
 
     async def ticker(self, sockets: list[UdpSocket]) -> None:
-        """Everything that happens by the clock."""
+        """Everything that happens by the clock; under load that includes looking at the sockets (``pacing``)."""
+        pacer = Pacer(sockets, [client.drain for client in self.clients.values()])
         while True:
             now = self.clock()
             try:
@@ -270,7 +273,12 @@ class Edge:
                 self._internal_error("timer")
             due = self.core.next_deadline()
             wait = TICK if due is None else min(max(due - self.clock(), FINEST), TICK)
-            await trio.sleep(wait)
+            if pacer.measure():
+                for _ in range(PACED_ROUNDS):
+                    pacer.round()
+                    await trio.lowlevel.checkpoint()
+            else:
+                await trio.sleep(wait)
 
     def _probe(self, dispatcher: Dispatcher, destination: Destination, now: float) -> None:
         """OPTIONS to one FreeSWITCH or one destination of a set."""
