@@ -377,7 +377,13 @@ class Call(BridgedCall):
             return
         self.cancel_reason = server.request.get("Reason") or 'SIP;cause=487;text="ORIGINATOR_CANCEL"'
         self._final(487, "Request Terminated", {"Allow-Events": ALLOW_EVENTS})
-        self.stack.after(0.0 if self.early_sent else POLL, self._cancel_b)
+        self.stack.after(0.0 if self.early_sent else POLL, self._leave_b if self.answered else self._cancel_b)
+
+    def _leave_b(self) -> None:
+        """Leg A gave up after leg B's 200 and before its own: leg B gets a BYE (after the ACK it may still lack)."""
+        if self.late_offer:
+            self.leg_b.ack()
+        self.leg_b.bye(self.cancel_reason)
 
     def _cancel_b(self) -> None:
         """CANCEL leg B once something answered its INVITE (RFC 3261 9.1)."""

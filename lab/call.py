@@ -38,6 +38,8 @@ class Call:
         """Methods of the in-dialog requests received, in order."""
         self.media = trio.Event()
         """Set when the peer's SDP is known."""
+        self.refuse_next = 0
+        """Status the next re-INVITE or UPDATE of the peer is refused with, once; 0: none."""
         self.ended = trio.Event()
         self.ended_by = ""
         """`BYE from the peer`, `own BYE`, `CANCEL`, `own CANCEL`, `rejected`; empty while it lives."""
@@ -95,32 +97,43 @@ class Call:
             raise RuntimeError(f"{self.phone.name}: the call has no dialog yet")
         return self.dialog
 
-    async def reinvite(self) -> int:
-        """Send our present offer in the dialog, ACK, obey the answer; returns the final status (408 when nothing
-        came)."""
+    async def reinvite(self, method: str = "INVITE") -> int:
+        """Send our present offer in the dialog as re-INVITE (or UPDATE, RFC 3311), obey the answer.
+
+        Returns the final status, 408 when nothing came. A refused offer changes nothing.
+        """
         dialog = self._live()
-        request = dialog.request("INVITE", sdp=self.offer())
+        before = self._direction
+        request = dialog.request(method, sdp=self.offer())
         transaction = self.phone.sip.send_request(request, dialog.destination)
         try:
             final = await transaction.final()
         except NoAnswer:
             return 408
-        if final.status < 300:
-            dialog.refresh(final)
+        if final.status >= 300:
+            self._direction = before
+            return final.status
+        dialog.refresh(final)
+        if method == "INVITE":
             transaction.ack(dialog.ack(final))
-            if final.sdp:
-                self.take_answer(final.sdp)
+        if final.sdp:
+            self.take_answer(final.sdp)
         return final.status
 
-    async def hold(self) -> int:
-        """Re-INVITE with a direction that asks the peer to be silent; returns the final status."""
-        self.holding = True
-        return await self.reinvite()
+    async def hold(self, method: str = "INVITE") -> int:
+        """Re-INVITE (or UPDATE) with a direction that asks the peer to be silent; returns the final status."""
+        return await self._set_hold(True, method)
 
-    async def unhold(self) -> int:
-        """Re-INVITE that takes the hold back; returns the final status."""
-        self.holding = False
-        return await self.reinvite()
+    async def unhold(self, method: str = "INVITE") -> int:
+        """Re-INVITE (or UPDATE) that takes the hold back; returns the final status."""
+        return await self._set_hold(False, method)
+
+    async def _set_hold(self, holding: bool, method: str) -> int:
+        before, self.holding = self.holding, holding
+        status = await self.reinvite(method)
+        if status >= 300:
+            self.holding = before
+        return status
 
     async def bye(self) -> int:
         """Hang up; returns the final status (408 when nothing came)."""
@@ -142,6 +155,9 @@ class Call:
             self.finish("BYE from the peer")
         elif self.ended.is_set():
             incoming.respond(481)
+        elif message.method in ("INVITE", "UPDATE") and self.refuse_next:
+            incoming.respond(self.refuse_next)
+            self.refuse_next = 0
         elif message.method in ("INVITE", "UPDATE"):
             dialog.refresh(message)
             if message.sdp:

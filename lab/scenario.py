@@ -21,6 +21,7 @@ from lab.process import Daemon
 from lab.proxy import Edge, EdgeSettings
 from lab.rtp import TONES
 from lab.rtpengine import Node
+from lab.sip_socket import NoAnswer
 from lab.switch import Switch
 from lab.topology import EDGE_PUBLIC, Network, Shape
 from lab.ua import Phone, open_phone
@@ -63,6 +64,12 @@ class Findings:
         self.notes.append(told)
         strangers = {f"{ip}:{port}" for ip, port in call.hearing.sources(since, until) if ip != EDGE_PUBLIC}
         self.that(not strangers, f"{who} got media past rtpengine, from {', '.join(sorted(strangers))}")
+
+    def from_peer(self, who: str, call: Call, peer: Call) -> None:
+        """Every RTP packet `call` received was sent by `peer` (rtpengine keeps the SSRC): nobody else's audio came
+        in."""
+        foreign = {packet.ssrc for packet in call.hearing.packets} - {peer.port.ssrc}
+        self.that(not foreign, f"{who} received RTP of {len(foreign)} other source(s): another call's audio")
 
     def silent(self, who: str, call: Call, since: float, until: float, when: str) -> None:
         """`call` must have received no audio at all in [since + SLACK, until)."""
@@ -117,7 +124,10 @@ class Lab:
         # a task of its own: the phone's nursery must not end up inside the time limit of the story that opens it
         async with open_phone(self.network, role, user, tones) as phone:
             task_status.started(phone)
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                (self.folder / f"{role}.sip.txt").write_text(transcript(phone), encoding="utf-8")
 
     async def pair(self, *, register: bool = True) -> tuple[Phone, Phone]:
         """Caller 2000 and callee 1000, both registered unless told otherwise."""
@@ -149,9 +159,22 @@ class Scenario(ABC):
         """Judge it."""
 
 
+def transcript(phone: Phone) -> str:
+    """What the phone sent and received, datagram by datagram, as the phone saw it (the capture shows the edge's
+    side)."""
+    start = phone.sip.log[0][0] if phone.sip.log else 0.0
+    return "".join(
+        f"{at - start:9.3f} s {'to  ' if sent else 'from'} {peer[0]}:{peer[1]}\n{data.decode('utf-8', 'replace')}\n"
+        for at, sent, peer, data in phone.sip.log
+    )
+
+
 async def registered(phone: Phone) -> None:
     """REGISTER and insist on 200. Raises Failed."""
-    reply = await phone.register()
+    try:
+        reply = await phone.register()
+    except NoAnswer:
+        raise Failed(f"{phone.name} could not register: no answer in 32 s") from None
     if reply.status != 200:
         raise Failed(f"{phone.name} could not register: {reply.status} {reply.reason}")
 

@@ -308,19 +308,29 @@ class Client:
                 await trio.lowlevel.wait_readable(sock)
             except trio.ClosedResourceError:
                 return
-            for _ in range(_DRAIN):
-                if self._sock is not sock:
-                    return
-                try:
-                    datagram = sock.recv(MAX_DATAGRAM)
-                except BlockingIOError:
-                    break
-                except OSError as error:
-                    self._counters.receive_errors += 1
-                    if error.errno in _GONE:
-                        self._note_refusal(error, trio.current_time())
-                    continue
-                self._received(datagram)
+            self.drain()
+
+    def drain(self) -> int:
+        """Take the replies that have arrived, without waiting; returns how many. For programs that poll their sockets
+        themselves under load; otherwise the client does it."""
+        taken = 0
+        while taken < _DRAIN:
+            sock = self._sock
+            if sock is None:
+                break
+            try:
+                datagram = sock.recv(MAX_DATAGRAM)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._counters.receive_errors += 1
+                taken += 1
+                if error.errno in _GONE:
+                    self._note_refusal(error, trio.current_time())
+                continue
+            taken += 1
+            self._received(datagram)
+        return taken
 
     def _received(self, datagram: bytes) -> None:
         try:
@@ -362,17 +372,17 @@ class Client:
     # -- refusals ------------------------------------------------------------------------------------------------
 
     def _note_refusal(self, error: OSError, now: float) -> None:
-        first = self._first_refusal
-        if first is None:
+        if self._first_refusal is None:
             self._first_refusal = now
-            oldest = next(iter(self._pending.values()), None)
-            soon = now + self.config.refused_after
-            if oldest is not None and soon < oldest.next_at:
-                self._schedule(oldest, soon)
-        elif now - first >= self.config.refused_after:
+        proven = self._first_refusal + self.config.refused_after
+        if now >= proven:
             detail = f"nothing listens on its ng port ({os.strerror(error.errno or 0)}, twice)"
             for pending in list(self._pending.values()):
                 self._fail(pending, NgRefused, detail)
+            return
+        oldest = next(iter(self._pending.values()), None)
+        if oldest is not None and proven < oldest.next_at:
+            self._schedule(oldest, proven)
 
     # -- ends ----------------------------------------------------------------------------------------------------
 

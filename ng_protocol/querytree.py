@@ -134,7 +134,10 @@ class Quality(_Node, frozen=True):
 
 
 class SsrcStats(_Node, frozen=True):
-    """Of one sender; present only once RTCP reported on it."""
+    """Of one reporter; present only once its RTCP told about the other side, at most one report a second counting.
+
+    ``packets`` and ``bytes`` stay 0 in 10.5 without the kernel module; the streams count.
+    """
 
     packets: int = 0
     bytes: int = 0

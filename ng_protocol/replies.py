@@ -132,7 +132,7 @@ def _convert(tree: dict[str, Any], kind: type[T], what: str) -> T:
     tree = texts(tree)
     try:
         return msgspec.convert({**tree, "raw": tree}, kind, strict=False)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: stray bytes where a number belongs
         raise BadReply(f"{what}: {error}") from None
 
 
@@ -149,7 +149,7 @@ def pong_untrusted(reply: dict[str, Any]) -> Pong:
 
 
 def offer_reply_untrusted(reply: dict[str, Any]) -> OfferReply:
-    """Raises BadReply without an sdp (10.5 leaves it out for ``fragment`` only, which this package does not send)."""
+    """Raises BadReply without an sdp: 10.5 answers so to an empty SDP, and to the flag ``fragment``."""
     if "recordings" in reply:
         return OfferReply(sdp=_sdp(reply), recordings=_text_list(reply, "recordings"))
     return OfferReply(sdp=_sdp(reply))

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from proxy.config_check import Problem, check, hostport, sip_host
+from proxy.config_check import Problem, check, hostport, sip_host, split_hostport
 
 Side = Literal["public", "lan"]
 
@@ -95,6 +95,22 @@ class RtpengineConfig(Section, frozen=True):
     """``ip:port`` of its ng control socket (UDP)."""
     weight: int = 1
     """Share of new calls relative to the other nodes, 1 to 1000."""
+
+
+class DispatchConfig(Section, frozen=True):
+    """[[dispatch]]: a set of destinations for routing scripts (``call.dispatch(name)``)."""
+
+    name: str
+    """What scripts call it; "freeswitch" is taken."""
+    destinations: tuple[str, ...] = ()
+    """``ip:port`` of each, port 5060 when left out."""
+    probe: bool = True
+    """Whether OPTIONS are sent to find out which are alive. Without, all always count as alive until one fails."""
+
+    def addresses(self) -> list[tuple[str, tuple[str, int]]]:
+        """(as written, (ip, port)) of each destination."""
+        found = [(text, split_hostport(text)) for text in self.destinations]
+        return [(text, (place[0], place[1] or 5060)) for text, place in found if place is not None]
 
 
 class MediaConfig(Section, frozen=True):
@@ -175,6 +191,7 @@ class Config(Section, frozen=True):
     listen: tuple[ListenConfig, ...] = ()
     freeswitch: tuple[FreeswitchConfig, ...] = ()
     rtpengine: tuple[RtpengineConfig, ...] = ()
+    dispatch: tuple[DispatchConfig, ...] = ()
     media: MediaConfig = MediaConfig()
     users: tuple[UserConfig, ...] = ()
     carrier: CarrierConfig | None = None
@@ -232,6 +249,10 @@ def describe(config: Config) -> str:
         f"freeswitch {fs.name}: {hostport(fs.address, fs.port)}, numbers prefixed {fs.prefix!r}"
         for fs in config.freeswitch
     ] or ["freeswitch: none, calls go straight to the callee"]
+    lines += [
+        f"dispatch {one.name}: {', '.join(one.destinations)}{'' if one.probe else ', not probed'}"
+        for one in config.dispatch
+    ]
     if proxy.media:
         lines += [f"rtpengine {node.name}: {node.address}, weight {node.weight}" for node in config.rtpengine]
         media = config.media

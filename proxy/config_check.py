@@ -34,6 +34,7 @@ def check(config: "Config") -> Iterator[Problem]:
     yield from _listen(config)
     yield from _freeswitch(config)
     yield from _rtpengine(config)
+    yield from _dispatch(config)
     yield from _media(config)
     yield from _users(config)
     yield from _carrier(config)
@@ -147,6 +148,22 @@ def _freeswitch(config: "Config") -> Iterator[Problem]:
         if _is_ip(item.address) and lans and not any(_same_family(lan.address, item.address) for lan in lans):
             family = "IPv6" if ":" in item.address else "IPv4"
             yield f"{place}.address", f'is {family}, and no [[listen]] with side = "lan" is; add one of that family'
+
+
+def _dispatch(config: "Config") -> Iterator[Problem]:
+    yield from _names("dispatch", [item.name for item in config.dispatch])
+    for index, item in enumerate(config.dispatch):
+        place = f"dispatch[{index}]"
+        if item.name == "freeswitch":
+            yield f"{place}.name", "is freeswitch, which names the [[freeswitch]] entries; give the set another name"
+        if not item.destinations:
+            yield f"{place}.destinations", 'is empty; give addresses such as ["10.0.0.5:5060"]'
+        for at, text in enumerate(item.destinations):
+            if split_hostport(text) is None:
+                yield (
+                    f"{place}.destinations",
+                    f'has {text!r} at [{at}]; give an IP address, or one with a port, such as "10.0.0.5:5060"',
+                )
 
 
 def _rtpengine(config: "Config") -> Iterator[Problem]:

@@ -34,13 +34,15 @@ from proxy.media.pool import Pool
 from proxy.media.sampler import Sampler, SamplerConfig
 from proxy.media.session import Session
 from proxy.media.table import MediaTable
+from proxy.pacing import Pacer
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
-from proxy.routing import Call, Service, load_script
+from proxy.routing import AnyRoute, Call, Service, is_stateless, load_script
 from proxy.sip.message import Response, make_request
 from proxy.sip.transaction import Timers
 from proxy.sip.uri import parse_uri_untrusted
 from proxy.stack import Stack, Transaction
+from proxy.stateless import Stateless
 from proxy.supervisor import Supervisor
 from proxy.token import Signer
 from proxy.transport.udp import UdpSocket
@@ -49,6 +51,7 @@ log = logging.getLogger("proxy")
 
 TICK = 0.1  # seconds: the longest the ticker sleeps; shorter deadlines are met exactly
 FINEST = 0.01  # seconds: the shortest
+PACED_ROUNDS = 10  # looks at the sockets between two looks at the clock, under load
 
 
 class CoreTimers:
@@ -97,14 +100,14 @@ class Edge:
                 clock=clock,
                 epoch=epoch,
             )
-        script = load_script(Path(config.proxy.route)) if config.proxy.route else talk.route
+        script: AnyRoute = load_script(Path(config.proxy.route)) if config.proxy.route else talk.route
         self.core = Core(
             self.stack,
             CoreTimers(config),
             Signer(secret),
             clock=clock,
             start_story=self.start_story,
-            run_route=script,
+            run_route=talk.route if is_stateless(script) else script,
             anchor=self.anchor,
             max_forwards=config.proxy.max_forwards,
         )
@@ -118,6 +121,12 @@ class Edge:
             [Destination(fs.name, (fs.address, fs.port), fs.prefix.encode()) for fs in config.freeswitch],
             timers.options,
         )
+        self.probed = [self.dispatcher]
+        self.sets = {
+            one.name: Dispatcher([Destination(text, address) for text, address in one.addresses()], timers.options)
+            for one in config.dispatch
+        } | {"freeswitch": self.dispatcher}
+        self.probed += [self.sets[one.name] for one in config.dispatch if one.probe]
         domains = frozenset(domain.encode().lower() for domain in config.proxy.domains)
         self.location = Location()
         self.registrar = Registrar(
@@ -128,7 +137,7 @@ class Edge:
             listeners=self.listeners,
             domains=domains,
             freeswitch=self.dispatcher,
-            sets={"freeswitch": self.dispatcher},
+            sets=self.sets,
             users={user.name.encode(): user.uri.encode() for user in config.users},
             location=self.location,
             registrar=self.registrar,
@@ -141,6 +150,7 @@ class Edge:
         self.core.is_freeswitch = self.dispatcher.is_freeswitch
         self.core.known_address = self._known_address
         self.core.make_call = self._make_call
+        self.stateless = Stateless(self.service, script, config.proxy.max_forwards) if is_stateless(script) else None
         self.supervisor = Supervisor(self.core, self.anchor)
         self.sampler: Sampler[Session] = Sampler(
             self._sessions,
@@ -155,7 +165,14 @@ class Edge:
             on_silent=self.supervisor.silent,
         )
         self.backend = ProxyBackend(
-            config.proxy.instance, __version__, self._sessions, self.clients, self.sampler, self._counters
+            config.proxy.instance,
+            __version__,
+            self._sessions,
+            self.clients,
+            self.sampler,
+            self._counters,
+            clock=clock,
+            epoch=epoch,
         )
 
     def _sessions(self) -> Iterable[Session]:
@@ -215,6 +232,16 @@ class Edge:
         self, listener: Listener
     ) -> tuple[Callable[[bytes, Address], None], Callable[[bytes, Address], None]]:
         stack, flow, clock = self.stack, listener.flow, self.clock
+        stateless = self.stateless
+
+        def received_stateless(data: bytes, addr: Address) -> None:
+            assert stateless is not None
+            try:
+                if stack.tap is not None:
+                    stack.tap("in", data, flow(addr))
+                stateless.received(data, flow(addr))
+            except Exception:
+                self._internal_error(f"datagram from {addr[0]}:{addr[1]}, {data[:60]!r}")
 
         def received(data: bytes, addr: Address) -> None:
             try:
@@ -227,10 +254,11 @@ class Edge:
         def unreachable(quoted: bytes, addr: Address) -> None:
             stack.unreachable(quoted, addr, clock())
 
-        return received, unreachable
+        return received if stateless is None else received_stateless, unreachable
 
     async def ticker(self, sockets: list[UdpSocket]) -> None:
-        """Everything that happens by the clock."""
+        """Everything that happens by the clock; under load that includes looking at the sockets (``pacing``)."""
+        pacer = Pacer(sockets, [client.drain for client in self.clients.values()])
         while True:
             now = self.clock()
             try:
@@ -238,17 +266,23 @@ class Edge:
                     sock.report_errors()
                 self.core.tick(now)
                 self.location.tick(now)
-                for destination in self.dispatcher.due(now):
-                    self._probe(destination, now)
+                for dispatcher in self.probed:
+                    for destination in dispatcher.due(now):
+                        self._probe(dispatcher, destination, now)
             except Exception:
                 self._internal_error("timer")
             due = self.core.next_deadline()
             wait = TICK if due is None else min(max(due - self.clock(), FINEST), TICK)
-            await trio.sleep(wait)
+            if pacer.measure():
+                for _ in range(PACED_ROUNDS):
+                    pacer.round()
+                    await trio.lowlevel.checkpoint()
+            else:
+                await trio.sleep(wait)
 
-    def _probe(self, destination: Destination, now: float) -> None:
-        """OPTIONS to one FreeSWITCH."""
-        listener = self.service.listener_for("lan")
+    def _probe(self, dispatcher: Dispatcher, destination: Destination, now: float) -> None:
+        """OPTIONS to one FreeSWITCH or one destination of a set."""
+        listener = self.service.listener_for("lan" if dispatcher is self.dispatcher else "public")
         host, port = destination.addr
         uri = b"sip:" + (b"[%b]" if ":" in host else b"%b") % host.encode() + (b"" if port == 5060 else b":%d" % port)
         branch = self.stack.new_branch(0)
@@ -265,25 +299,25 @@ class Edge:
                 (b"CSeq", b"1 OPTIONS"),
             ],
         )
-        self.stack.send_request(request, branch, listener.flow(destination.addr), _Probe(self, destination), now)
+        self.stack.send_request(request, branch, listener.flow(destination.addr), _Probe(dispatcher, destination), now)
 
 
 class _Probe:
     """Reports how an OPTIONS went; one attempt, the next probe is due soon enough."""
 
-    def __init__(self, edge: Edge, destination: Destination) -> None:
-        self.edge = edge
+    def __init__(self, dispatcher: Dispatcher, destination: Destination) -> None:
+        self.dispatcher = dispatcher
         self.destination = destination
 
     def on_response(self, tx: Transaction, response: Response, now: float) -> None:
         if response.code >= 200:
-            self.edge.dispatcher.probe_result(self.destination, response.code != 503, now)
+            self.dispatcher.probe_result(self.destination, response.code != 503, now)
 
     def on_timeout(self, tx: Transaction, now: float) -> None:
         """Counted by the dispatcher when the next probe was due."""
 
     def on_unreachable(self, tx: Transaction, now: float) -> None:
-        self.edge.dispatcher.mark_failed(self.destination, now, "icmp")
+        self.dispatcher.mark_failed(self.destination, now, "icmp")
 
 
 def _advertised(value: str | None, port: int) -> Address | None:

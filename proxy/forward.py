@@ -52,6 +52,12 @@ class OwnRoute:
 _TOKEN = re.compile(rb";t=([^;>]+)")
 
 
+def route_token(value: bytes) -> bytes | None:
+    """The token in a Route value as we print it."""
+    found = _TOKEN.search(value)
+    return found.group(1) if found is not None else None
+
+
 def _own_route_untrusted(value: bytes, own: Own) -> OwnRoute | None:
     """One Route value, when it means us. What we print ourselves is recognised by its first bytes; these URIs differ in
     every call, so parsing them would only fill the URI cache."""
@@ -59,8 +65,7 @@ def _own_route_untrusted(value: bytes, own: Own) -> OwnRoute | None:
         end = value.find(b";")
         listener = own.get((value[5:end], 0)) if end > 0 else None
         if listener is not None and value.endswith(b">"):
-            token = _TOKEN.search(value)
-            return OwnRoute(listener, b";r2=on" in value, token.group(1) if token else b"")
+            return OwnRoute(listener, b";r2=on" in value, route_token(value) or b"")
     uri = route_uri_untrusted(value)
     listener = own_listener(uri, own)
     if listener is None:

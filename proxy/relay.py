@@ -349,10 +349,11 @@ class Relay:
         """Send a round's best failure up (RFC 3261 16.7 item 6)."""
         if self.final_code:
             return
-        if best.code == 503:
-            # A 503 says that *we* cannot take requests; pass the failure on as 500 (16.7 item 6).
-            best.set_status(500, b"Server Internal Error")
         chosen = next((branch for branch in self.round if branch.final is best), None)
+        if best.code == 503 and chosen is not None:
+            # A 503 says that *we* cannot take requests: pass a branch's failure on as 500 (16.7 item 6), but let our own
+            # 503 stand (no rtpengine takes the call: the next request would fare no better).
+            best.set_status(500, b"Server Internal Error")
         self._add_challenges(best)
         self.send_up(chosen, best, now)
         self.core.outcome.relay_done(self, chosen, best, now)

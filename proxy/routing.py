@@ -17,7 +17,7 @@ import types
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proxy.dispatcher import Destination, Dispatcher
 from proxy.flow import Address, Flow, Listener
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from proxy.registrar import Registrar
 
 Route = Callable[["Call"], Awaitable[None]]
+AnyRoute = Callable[[Any], Any]
 
 
 class ScriptError(Exception):
@@ -289,8 +290,16 @@ def _reporter(dispatcher: Dispatcher, destination: Destination, core: Core) -> C
     return report
 
 
-def load_script(path: Path) -> Route:
-    """Load ``async def route(call)`` from a file. Raises ScriptError naming file and line."""
+def is_stateless(route: AnyRoute) -> bool:
+    """A plain function waits for nothing: requests are relayed statelessly (``proxy.stateless``)."""
+    return not inspect.iscoroutinefunction(route)
+
+
+def load_script(path: Path) -> AnyRoute:
+    """Load ``async def route(call)``, or the plain ``def route(call)`` of stateless mode, from a file.
+
+    Raises ScriptError naming file and line.
+    """
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -310,9 +319,11 @@ def load_script(path: Path) -> Route:
     if route is None:
         raise ScriptError(f"{path}:1: there is no `async def route(call)`; the script must define it")
     line = route.__code__.co_firstlineno if inspect.isfunction(route) else 1
-    if not inspect.iscoroutinefunction(route):
-        raise ScriptError(f"{path}:{line}: route must be an `async def`, so that it can wait for replies")
+    if not inspect.isfunction(route):
+        raise ScriptError(
+            f"{path}:{line}: route must be a function: `async def route(call)`, or `def` for stateless mode"
+        )
     if len(inspect.signature(route).parameters) != 1:
         raise ScriptError(f"{path}:{line}: route takes exactly one argument, the call")
-    checked: Route = route
+    checked: AnyRoute = route
     return checked

@@ -124,7 +124,7 @@ class Stack:
         partial = bad.partial
         if bad.status and partial is not None and partial.method != "ACK":
             self.stats["bad_answered"] += 1
-            self._mark_source(partial, flow)
+            self.mark_source(partial, flow)
             response = make_response(partial, bad.status, bad.reason, to_tag=self.stateless_tag(partial))
             self.send_stateless(response, flow)
 
@@ -132,7 +132,7 @@ class Stack:
         """A To tag that is the same for every retransmission of one request (RFC 3261 8.2.7)."""
         return b"%08x" % (hash((request.get(H.CALL_ID), request.get(H.VIA))) & 0xFFFFFFFF)
 
-    def _mark_source(self, request: Request, flow: Flow) -> None:
+    def mark_source(self, request: Request, flow: Flow) -> None:
         """``received`` and ``rport`` in the topmost Via (RFC 3261 18.2.1, RFC 3581 section 4)."""
         via = request.via
         host, port = flow.addr
@@ -166,7 +166,7 @@ class Stack:
         if user is None:
             return
         self.stats["requests"] += 1
-        self._mark_source(request, flow)
+        self.mark_source(request, flow)
         if method == "ACK":
             user.on_ack(request, flow, now)
         elif method == "CANCEL":

@@ -1,10 +1,10 @@
 """The built-in routing: what the ClueCon 2023 talk "Kamailio with FreeSWITCH B2BUA" does, written as a routing
 script.
 
-From outside: REGISTER to the registrar, everything else to FreeSWITCH as ``b2bua-<user>``. From FreeSWITCH (leg B), or
-when there is no FreeSWITCH: to the callee's binding, else a static user, else the carrier, else 404. A 3xx never goes back to FreeSWITCH, which
-would follow it past the proxy. Nothing is relayed for a foreign Request-URI, and only known callers reach the
-carrier: no open relay.
+From outside: REGISTER to the registrar, everything else to FreeSWITCH as ``b2bua-<user>``. From FreeSWITCH (leg B),
+or when there is no FreeSWITCH: to the callee's binding, else a static user, else the carrier, else 404. A 3xx never
+goes back to FreeSWITCH, which would follow it past the proxy. Nothing is relayed for a foreign Request-URI, and only
+known callers reach the carrier: no open relay.
 """
 
 from __future__ import annotations

@@ -24,9 +24,8 @@ from typing import Any
 
 import trio
 
-from ng_protocol.codec import decode_untrusted, encode, texts
-from ng_protocol.errors import BadReply
-from tests.fake_rtpengine_model import Call, Media, Party, Ports, Refusal, Request, Rewriter, parse
+from ng_protocol.codec import encode
+from tests.fake_rtpengine_model import Call, Media, Party, Ports, Refusal, Request, Rewriter, decode_request, parse
 from tests.fake_rtpengine_views import call_tree, control_tree, interfaces_tree
 
 Reply = dict[str, Any]
@@ -67,7 +66,7 @@ class FakeNode:
         self._sock: socket.socket | None = None
         self._restarts = 0
         self._handlers: dict[str, Callable[[Request], Reply]] = {
-            "ping": lambda request: {"result": "pong"},
+            "ping": lambda _: {"result": "pong"},
             "offer": self._offer,
             "answer": self._answer,
             "delete": self._delete,
@@ -206,7 +205,7 @@ class FakeNode:
                 raise Refusal("Invalid data (no payload)")
             if payload[:1] != b"d":
                 raise Refusal("Invalid NG data format")
-            request = self._decode(payload)
+            request = decode_request(payload)
             command = request["command"]
             self.requests.append(request)
             self._counts[command] += 1
@@ -220,20 +219,6 @@ class FakeNode:
         except Refusal as refusal:
             self._errors += 1
             return {"result": "error", "error-reason": str(refusal)}
-
-    @staticmethod
-    def _decode(payload: bytes) -> Request:
-        try:
-            raw = decode_untrusted(payload)
-        except BadReply:
-            raise Refusal("Could not decode bencode dictionary") from None
-        sdp = raw.pop("sdp", None)
-        request: Request = texts(raw)
-        if sdp is not None:
-            request["sdp"] = sdp
-        if "command" not in request:
-            raise Refusal('Dictionary contains no key "command"')
-        return request
 
     # -- offer, answer, delete -----------------------------------------------------------------------------------
 
@@ -320,6 +305,7 @@ class FakeNode:
         reply: Reply = {"sdp": sdp}
         if request.get("record-call") in ("yes", "on"):
             call.recording = True
+            reply["recordings"] = [f"/fake/{call.call_id}.pcap"]
         return reply
 
     def _delete(self, request: Request) -> Reply:

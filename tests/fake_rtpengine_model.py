@@ -4,9 +4,10 @@ Theory of operation. It models what the contract tests observe on rtpengine 10.5
 (daemon: monologues), found by tag or via-branch; a party has media sections, each with one even RTP port (and the
 next for RTCP) per logical interface. ``rewrite`` takes the author's SDP and makes the one for the receiver: its own
 address, the ports that face the receiver, the receiver's profile. A receiver keeps its port for ever, unless the
-author's address or port moved and the flag ``port-latching`` is missing. Muxed sections announce the odd port, as the
-daemon does. Codecs are left alone, ICE and keys are there but false: one candidate, a constant fingerprint, one
-crypto line.
+author's address or port moved and the flag ``port-latching`` is missing. A section that is muxed for sure (answered,
+or offered with ``require``) has one port, odd or even in the daemon, here always odd, so that nobody counts on
+parity. Codecs are left alone, ICE and keys are there but false: one candidate, a constant fingerprint, one crypto
+line.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ng_protocol.codec import decode_untrusted, texts
+from ng_protocol.errors import BadReply
+
 Request = dict[str, Any]
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 _OWN_ATTRIBUTES = {*DIRECTIONS, "rtcp", "rtcp-mux", "crypto", "fingerprint", "setup", "tls-id", "group", "candidate"}
@@ -26,6 +30,21 @@ _STATIC_CODECS = {"0": "PCMU/8000", "8": "PCMA/8000", "9": "G722/8000", "13": "C
 
 class Refusal(Exception):
     """The daemon answers ``error`` with this error-reason."""
+
+
+def decode_request(payload: bytes) -> Request:
+    """The request in a payload: text decoded, the SDP as bytes. Raises Refusal."""
+    try:
+        raw = decode_untrusted(payload)
+    except BadReply:
+        raise Refusal("Could not decode bencode dictionary") from None
+    sdp = raw.pop("sdp", None)
+    request: Request = texts(raw)
+    if sdp is not None:
+        request["sdp"] = sdp
+    if "command" not in request:
+        raise Refusal('Dictionary contains no key "command"')
+    return request
 
 
 @dataclass
@@ -297,13 +316,14 @@ class Rewriter:
         self._profiles(request, section, source, sink, offer)
         latched = "port-latching" in request.get("flags", ())
         if moved and not latched and receiver.interface in sink.ports:
-            old = sink.ports.pop(receiver.interface)
-            sink.ports[receiver.interface] = self.ports.take(receiver.interface)
-            self.ports.release(Media(ports={receiver.interface: old}))
+            port = self.ports.take(receiver.interface)
+            self.ports.release(Media(ports={receiver.interface: sink.ports[receiver.interface]}))
+            sink.ports[receiver.interface] = port
         for media, party in ((sink, receiver), (source, author)):
             if party.interface not in media.ports:
                 media.ports[party.interface] = self.ports.take(party.interface)
-        return self._section_lines(section, sink, receiver, offer)
+        only_muxed = sink.mux and (not offer or "require" in request.get("rtcp-mux", ()))
+        return self._section_lines(section, sink, receiver, offer, only_muxed)
 
     @staticmethod
     def _source_address(request: Request, section: Section) -> str:
@@ -329,9 +349,11 @@ class Rewriter:
         mux = request.get("rtcp-mux", ())
         sink.mux = "offer" in mux or "require" in mux or (source.mux and "demux" not in mux)
 
-    def _section_lines(self, section: Section, sink: Media, receiver: Party, offer: bool) -> list[str]:
+    def _section_lines(
+        self, section: Section, sink: Media, receiver: Party, offer: bool, only_muxed: bool
+    ) -> list[str]:
         address = self.addresses[receiver.interface]
-        port = sink.ports[receiver.interface] + (1 if sink.mux else 0)
+        port = sink.ports[receiver.interface] + (1 if only_muxed else 0)
         out = [f"m={section.kind} {port} {sink.protocol} {section.formats}"]
         for line in section.lines:
             if line.startswith("c="):
@@ -349,7 +371,7 @@ class Rewriter:
             direction = "sendonly"
         out.append(f"a={direction}")
         if "RTP/" in sink.protocol:
-            out.append(f"a=rtcp:{port if sink.mux else port + 1}")
+            out.append(f"a=rtcp:{port if only_muxed else port + 1}")
             out += ["a=rtcp-mux"] if sink.mux else []
         if sink.sdes and (offer or not sink.dtls):
             out.append("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz")

@@ -134,6 +134,7 @@ def test_every_field_is_documented_in_the_code_and_in_the_reference() -> None:
         "listen": config_module.ListenConfig,
         "freeswitch": config_module.FreeswitchConfig,
         "rtpengine": config_module.RtpengineConfig,
+        "dispatch": config_module.DispatchConfig,
         "media": config_module.MediaConfig,
         "users": config_module.UserConfig,
         "carrier": config_module.CarrierConfig,

@@ -16,7 +16,7 @@ pairs' ratios, with the least and the greatest.
 - `runs`       one run, from empty namespace to figures
 - `pairs`      pure: what spoils a run, which peer is best, when a pair is repeated, the ratio
 - `report`     the lines printed and docs/performance.md
-- `profiling`  one run of our side under cProfile
+- `profiling`  one run of our side under cProfile; `profiled` is what runs inside that process
 
 A figure is the user and system time of the proxy's whole process tree over the calls done. It counts only when every
 call succeeded, sipp saw no retransmission and, in P3, the node counted one offer, one answer and one delete a call.

@@ -18,7 +18,8 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Run:
-    """Figures of one run. `cpu_us`: microseconds of CPU per call. `complaint`: what the node's totals contradict."""
+    """Figures of one run. `cpu_us`: microseconds of CPU per call, `system_us` of them in the kernel. `complaint`: what
+    the node's totals contradict."""
 
     side: str
     calls: int
@@ -26,6 +27,7 @@ class Run:
     retransmissions: int
     cpu_us: float
     complaint: str = ""
+    system_us: float = 0.0
 
     @property
     def spoiled(self) -> str:
@@ -41,7 +43,8 @@ class Run:
 
     def __str__(self) -> str:
         verdict = f"  left out: {self.spoiled}" if self.spoiled else ""
-        return f"{self.side}: {self.cpu_us:.0f} us a call, {self.calls - self.failed} of {self.calls} calls{verdict}"
+        share = f"{self.cpu_us:.0f} us a call ({self.system_us:.0f} in the kernel)"
+        return f"{self.side}: {share}, {self.calls - self.failed} of {self.calls} calls{verdict}"
 
 
 class Named(Protocol):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Self
@@ -42,13 +43,30 @@ def process_tree(root: int) -> list[int]:
     return found
 
 
-def cpu_seconds(root: int) -> float:
-    """User and system time of a process tree, in seconds; 0.0 when it is gone."""
-    total = 0
+@dataclass(frozen=True)
+class Cpu:
+    """CPU time in seconds: `user` in the program's own code, `system` in the kernel on its behalf."""
+
+    user: float = 0.0
+    system: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Both."""
+        return self.user + self.system
+
+    def __sub__(self, earlier: "Cpu") -> "Cpu":
+        return Cpu(self.user - earlier.user, self.system - earlier.system)
+
+
+def cpu_time(root: int) -> Cpu:
+    """CPU time of a process tree; nothing when it is gone."""
+    user = system = 0
     for pid in process_tree(root):
         if (fields := _stat(pid)) is not None:
-            total += sum(int(value) for value in fields[11:15])
-    return total * TICK
+            user += int(fields[11]) + int(fields[13])
+            system += int(fields[12]) + int(fields[14])
+    return Cpu(user * TICK, system * TICK)
 
 
 def udp_bound(address: str, port: int) -> bool:
@@ -85,9 +103,9 @@ class Daemon:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def cpu(self) -> float:
-        """CPU seconds of the process tree so far."""
-        return cpu_seconds(self.pid)
+    def cpu(self) -> Cpu:
+        """CPU time of the process tree so far."""
+        return cpu_time(self.pid)
 
     def check(self) -> None:
         """Raise BenchError when the process has ended."""
@@ -118,7 +136,7 @@ class Daemon:
             before = self.cpu()
             time.sleep(quiet)
             self.check()
-            if self.cpu() - before <= 1.5 * TICK:
+            if (self.cpu() - before).total <= 1.5 * TICK:
                 return
 
     def wait(self, timeout: float) -> int:

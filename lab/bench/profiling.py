@@ -1,12 +1,15 @@
 """One run of our side under cProfile, told as microseconds per SIP call: where the time of a call goes.
 
-The profiler makes every Python call dearer, so the sum is far above the bench's figure: read it for proportions. The
-dump stays in the run's folder for other viewers (`python -m pstats`).
+Times are CPU time during the load (see `profiled`). The profiler makes every Python call dearer, so the sum is far
+above the bench's figure: read it for proportions, and mistrust small functions called often. The dump stays in the
+run's folder for other viewers (`python -m pstats`).
 """
 
 import os
 import pstats
 import signal
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from lab.bench.node import start_node
@@ -20,25 +23,25 @@ Entry = tuple[int, int, float, float, dict[object, object]]
 
 
 def record(mode: str, load: Load, folder: Path) -> Path:
-    """Run our side once with the profiler on and return its dump."""
+    """Run our side once, profiled during the load, and return the dump."""
     (folder / "warm-up").mkdir(parents=True)
     dump = folder / "proxy.prof"
-    side = Ours("ours, profiled", wrapper=("-m", "cProfile", "-o", str(dump)))
-    node = start_node(folder) if mode == "P3" else None
-    try:
-        with Daemon(side.name, side.command(mode, folder), folder / "proxy.log") as proxy:
-            proxy.wait_bound(PROXY, PORT)
-            drive(WARM_UP, folder / "warm-up")
-            drive(load, folder)
+    side = Ours("ours, profiled", wrapper=("-m", "lab.bench.profiled", str(dump)))
+    with ExitStack() as stack:
+        if mode == "P3":
+            stack.enter_context(start_node(folder))
+        proxy = stack.enter_context(Daemon(side.name, side.command(mode, folder), folder / "proxy.log"))
+        proxy.wait_bound(PROXY, PORT)
+        drive(WARM_UP, folder / "warm-up")
+        os.kill(proxy.pid, signal.SIGUSR1)
+        drive(load, folder)
+        os.kill(proxy.pid, signal.SIGUSR2)
+        until = time.monotonic() + 20.0
+        while not dump.exists():
             proxy.check()
-            proxy.stop(signal.SIGINT, patience=20.0)
-    finally:
-        if node is not None:
-            node.stop()
-    if not dump.exists():
-        raise BenchError(
-            f"the profiler left no dump: the proxy did not end cleanly on SIGINT; see {folder / 'proxy.log'}"
-        )
+            if time.monotonic() > until:
+                raise BenchError(f"the profiler wrote no {dump}; see {proxy.log}")
+            time.sleep(0.05)
     return dump
 
 

@@ -47,6 +47,7 @@ def run_side(side: Side, mode: str, load: Load, folder: Path, settle: float = 0.
             calls=load.calls,
             failed=counters.failed + warm.failed,
             retransmissions=counters.retransmissions + warm.retransmissions,
-            cpu_us=used / load.calls * 1e6,
+            cpu_us=used.total / load.calls * 1e6,
+            system_us=used.system / load.calls * 1e6,
             complaint=complaint,
         )

@@ -8,6 +8,17 @@ from lab.scenarios.endings import Busy, Cancel
 from lab.scenarios.forked import ForkedCallee
 from lab.scenarios.hold import HoldBothSides
 from lab.scenarios.switches import FreeswitchDeadNextOne, FreeswitchSilentNextOne
+from lab.scenarios.trouble import (
+    CancelCrossesAnswer,
+    CancelEarlyMedia,
+    Glare,
+    HoldByUpdate,
+    LossySignalling,
+    ManyAtOnce,
+    NoMediaNode,
+    ReinviteRefused,
+    UnknownCallee,
+)
 
 ALL: tuple[type[Scenario], ...] = (
     PlainCall,
@@ -21,6 +32,15 @@ ALL: tuple[type[Scenario], ...] = (
     ForkedCallee,
     FreeswitchDeadNextOne,
     FreeswitchSilentNextOne,
+    UnknownCallee,
+    CancelEarlyMedia,
+    CancelCrossesAnswer,
+    ReinviteRefused,
+    HoldByUpdate,
+    Glare,
+    ManyAtOnce,
+    NoMediaNode,
+    LossySignalling,
 )
 
 

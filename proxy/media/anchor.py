@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterator
 
@@ -64,7 +65,7 @@ class Anchor:
         self._instance = instance
         self._clock = clock
         self._epoch = epoch
-        self._rng = rng or random.SystemRandom()
+        self._rng = rng or random.Random(secrets.randbits(128))
         self._dialogue = Dialogue(self.engine)
         self._direct = Direct(self.engine)
 
@@ -130,7 +131,7 @@ class Anchor:
     def correlates(self, request: Request) -> Session | None:
         """The session of ours whose media the request names: what makes an address that claims to be FreeSWITCH
         believable on a public socket (rule 13)."""
-        sdp = extract_sdp(request) if request.body else None
+        sdp = sdp_of(request)
         known = None if sdp is None else self.table.find(addresses(sdp), request.get(H.X_PGPX))
         return None if known is None else known.author.session
 
@@ -147,7 +148,7 @@ class Anchor:
 
         Then the call starts at FreeSWITCH, or FreeSWITCH answered first: `new_leg(from_freeswitch=True)`.
         """
-        sdp = extract_sdp(request) if request.body else None
+        sdp = sdp_of(request)
         if sdp is None:
             return None
         known = self.table.find(addresses(sdp), request.get(H.X_PGPX))
@@ -215,7 +216,6 @@ class Anchor:
         self.table.drop_leg(leg)
         session, former = leg.session, leg.former
         session.legs.remove(leg)
-        session.ended_legs.append(leg)
         self.engine.note(session, f"leg {leg.name} ended")
         for offer in list(session.offers.values()):
             if offer.speaker in leg.parties:
@@ -267,7 +267,7 @@ class Anchor:
         method = request.method
         if leg.ended or (method not in _OPENERS and method != "ACK"):
             return None
-        sdp = extract_sdp(request) if request.body else None
+        sdp = sdp_of(request)
         if method == "ACK":
             x = leg.find_exchange(from_phone, request.cseq, branch)
             return None if x is None else await self._play(x, ack_event(sdp is not None), request, sdp, from_phone)
@@ -297,7 +297,7 @@ class Anchor:
         x = leg.find_exchange(not from_phone, request.cseq, branch)
         if x is None or x.method != request.method:
             return None
-        sdp = extract_sdp(response) if response.body and response.code < 300 else None
+        sdp = sdp_of(response) if response.code < 300 else None
         event = response_event(response.code, sdp is not None, response.index(H.RSEQ) >= 0)
         return None if event is None else await self._play(x, event, response, sdp, from_phone)
 
@@ -325,7 +325,7 @@ class Anchor:
                     self._forget(x)
                     return sent
                 x.seen, x.sent = key, sent
-            replace_sdp(message, x.sent)
+            put_sdp(message, x.sent)
             if role is Role.FINAL_ANSWER:
                 self._agree(x, from_phone)
             return None
@@ -402,6 +402,7 @@ class Anchor:
                 origin=session.new_origin(),
             )  # fmt: skip
         session.legs.append(leg)
+        session.all_legs.append(leg)
         self.table.add_leg(leg)
         return leg
 
@@ -435,6 +436,26 @@ class Anchor:
             session.stale.append(party)
         else:
             self.engine.delete_branch(party)
+
+
+def sdp_of(message: Message) -> bytes | None:
+    """The SDP in a message; None without one."""
+    if not message.body:
+        return None
+    return message.body if _is_bare(message) else extract_sdp(message)
+
+
+def put_sdp(message: Message, sdp: bytes) -> None:
+    """Replaces the SDP in a message; other parts of a multipart body stay."""
+    if _is_bare(message):
+        message.set_body(sdp)
+    else:
+        replace_sdp(message, sdp)
+
+
+def _is_bare(message: Message) -> bool:
+    """The usual case: the body is the SDP, nothing around it, no Content-Encoding (which would hide the first line)."""
+    return message.body.startswith(b"v=0") and message.get(H.CONTENT_TYPE) == b"application/sdp"
 
 
 def _rack_cseq(request: Request) -> int:

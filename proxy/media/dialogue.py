@@ -10,7 +10,7 @@ FreeSWITCH says is looked up by its media address (rule 3):
   out of the media). Its direction counts, the rest comes from the session. What rtpengine has in force already is given
   without a command, so the second re-INVITE of a step-out waits for the first and gets its result (rule 10);
 - an unknown address: FreeSWITCH's own media, an offer or answer of its party on this leg;
-- an address of another session: this leg belongs into that session and moves there (rule 10, merge).
+- an address of another session: this leg belongs into that session and moves there (rule 10, `merge`).
 
 When FreeSWITCH answers by itself the offer was made for somebody else's part; it holds that port, so it takes the
 part over, tag included, and the displaced party gets a fresh one when it is needed.
@@ -29,10 +29,10 @@ from proxy.sip.message import Response
 from proxy.sip.sdp import extract_sdp, replace_direction
 
 from .engine import Engine, NoNode
+from .merge import finish_move, move, move_back
 from .session import (
     OFFER_LIFETIME,
     Exchange,
-    Former,
     Leg,
     Offer,
     Party,
@@ -109,7 +109,7 @@ class Dialogue:
             return await self._own_media(x, sdp)
         author = known.author
         if author.session is not leg.session:
-            self._move(leg, author.session)
+            move(self.engine, leg, author.session)
         pending = leg.session.offers.get(author)
         if pending is None:
             return await self._speaks_for(x, author, known, direction_of(sdp))
@@ -150,7 +150,7 @@ class Dialogue:
             other = self._connecting(session, author, phone, fs)
             if other is None:
                 break
-            await self._over(other, STEP_OUT_WAIT)
+            await self._over(session, other, STEP_OUT_WAIT)
         sdp = with_direction(author.original or author.pending or known.original, direction)
         self._speak(x, Offer(fs, author, phone, sdp, self.engine.clock()))
         x.shown = await self.engine.offer(author, phone, sdp)
@@ -188,8 +188,8 @@ class Dialogue:
         else:
             other = known.author
             if other.session is not leg.session:
-                self._move(leg, other.session)
-            phone = leg.phone
+                move(self.engine, leg, other.session)
+            phone = x.phone
             restored = other.made_for.get(phone)
             if other in offer.answered_by and restored is not None:
                 x.answer = restored
@@ -198,12 +198,12 @@ class Dialogue:
                     offer.made[other] = await self.engine.offer(phone, other, offer.original)
                 remembered = other.original or other.pending or known.original
                 x.answer = await self.engine.answer(phone, other, with_direction(remembered, direction_of(sdp)))
-        leg.phone.heard = x.answer
-        return leg.phone.origin.stamp(x.answer.made)
+        x.phone.heard = x.answer
+        return x.phone.origin.stamp(x.answer.made)
 
     async def _answers_itself(self, x: Exchange, offer: Offer, sdp: bytes) -> Rendition:
         leg = x.leg
-        phone, fs, slot = leg.phone, leg.fs, offer.receiver
+        phone, fs, slot = x.phone, leg.fs, offer.receiver
         assert fs is not None
         if slot is not fs:
             if slot.gone:
@@ -251,13 +251,13 @@ class Dialogue:
         if answered_by_phone:
             phone.original, phone.settled = phone.pending, True
             phone.heard = x.shown or phone.heard
-            leg.phone = phone
         elif answerer is not None:
             answerer.settled = True
             if answerer is leg.fs:
                 answerer.original = answerer.pending
+        leg.phone = phone  # of several forks, the one that answered
         if leg.former is not None:
-            self._finish_move(leg)
+            finish_move(self.engine, leg)
         if x.home:
             leg.session.release(offer)
             if leg.freeswitch_misled:
@@ -272,7 +272,7 @@ class Dialogue:
         if offer is None:
             return
         if leg.former is not None:
-            self._move_back(leg)
+            move_back(leg)
         if not x.home:
             return
         session = leg.session
@@ -318,7 +318,7 @@ class Dialogue:
         session, response = leg.session, None
         for attempt in range(OWN_TRIES):
             while session.offers:
-                await self._over(next(iter(session.offers.values())), OFFER_LIFETIME)
+                await self._over(session, next(iter(session.offers.values())), OFFER_LIFETIME)
             if self.own is None or leg.ended:
                 return None
             session.offers[claim.speaker] = claim
@@ -331,21 +331,23 @@ class Dialogue:
             await trio.sleep(OWN_RETRY_AFTER)
         return response
 
-    async def _over(self, offer: Offer, limit: float) -> None:
+    async def _over(self, session: Session, offer: Offer, limit: float) -> None:
         """Waits until an offer in progress is over, or takes it for lost after `limit` seconds."""
-        if offer.done is None:
-            offer.done = trio.Event()
+        done = trio.Event()
+        offer.when_over.append(done.set)
         with trio.move_on_after(limit) as scope:
-            await offer.done.wait()
+            await done.wait()
         if scope.cancelled_caught:
-            offer.author.session.release(offer)
+            session.release(offer)
 
     def _carry(self, leg: Leg, offer: Offer, other: Party) -> None:
         """FreeSWITCH kept the offer (an UPDATE): the other phone is told by a re-INVITE of ours (rule 11)."""
         session = leg.session
         far = next((it for it in session.legs if it.phone is other), None)
         rendition = offer.made.get(other)
-        if far is not None and rendition is not None and other.origin.would_change(rendition.made):
+        if far is None or rendition is None:
+            return
+        if other.heard is None or without_origin(other.heard.made) != without_origin(rendition.made):
             self._spawn(session, self._carry_over, far, offer.author, rendition)
 
     async def _carry_over(self, far: Leg, author: Party, rendition: Rendition) -> None:
@@ -366,77 +368,6 @@ class Dialogue:
             other.original, other.heard = sdp, rendition
         except (NgError, NoNode) as error:
             self.engine.note(session, f"carrying over failed: {error}")
-
-    # -- moving between sessions (rule 10) -----------------------------------------------------------------------------
-
-    def _move(self, leg: Leg, session: Session) -> None:
-        """FreeSWITCH shows that this leg is in `session`'s call: it gets parties there, until refused."""
-        old, before, fs_before = leg.session, leg.phone, leg.fs
-        assert fs_before is not None
-        expected = session.expected
-        name = expected.name if expected is not None else session.new_name("B")
-        phone = self._twin(before, session, name)
-        fs = self._twin(fs_before, session, "F" + name)
-        leg.former = Former(old, before, fs_before, leg.name)
-        leg.session, leg.phone, leg.fs, leg.name = session, phone, fs, name
-        old.legs.remove(leg)
-        session.legs.append(leg)
-        for rendition in list(before.made_for.values()):
-            alias = Rendition(
-                phone, rendition.receiver, rendition.original, rendition.made, rendition.plain, rendition.profile,
-                rendition.interface,
-            )  # fmt: skip
-            self.engine.table.record(alias)
-        for key, twin in ((before, phone), (fs_before, fs)):
-            offer = old.offers.pop(key, None)
-            if offer is not None:
-                offer.speaker, offer.author, offer.made = twin, twin, {}
-                session.offers[twin] = offer
-        if expected is not None:
-            session.expected = None
-            phone.tag, phone.via_branch, phone.offered_by = expected.tag, expected.via_branch, expected.offered_by
-            self._inherit(session, expected, phone)
-        self.engine.note(session, f"leg {name} joins from session {old.id}")
-        self.engine.note(old, f"leg moves to session {session.id}")
-        if not old.node:
-            self._finish_move(leg)
-
-    def _inherit(self, session: Session, expected: Party, phone: Party) -> None:
-        author = expected.offered_by
-        if author is None:
-            return
-        pending = session.offers.get(author)
-        if pending is not None and pending.receiver is expected:
-            pending.receiver = phone
-        for made in (author.made_for, pending.made if pending is not None else {}):
-            rendition = made.pop(expected, None)
-            if rendition is not None:
-                rendition.receiver = phone
-                made[phone] = rendition
-
-    def _twin(self, party: Party, session: Session, name: str) -> Party:
-        tag = session.new_tag(f"leg-{name}")
-        return Party(
-            session, name, tag, via_branch=f"br-{tag[4:]}", interface=party.interface, profile=party.profile,
-            is_freeswitch=party.is_freeswitch, received=party.received, origin=party.origin,
-            original=party.original, pending=party.pending,
-        )  # fmt: skip
-
-    def _finish_move(self, leg: Leg) -> None:
-        former, leg.former = leg.former, None
-        assert former is not None
-        session, old = leg.session, former.session
-        session.created = min(session.created, old.created)
-        session.created_epoch = min(session.created_epoch, old.created_epoch)
-        if not old.legs:
-            self.engine.delete(old)
-
-    def _move_back(self, leg: Leg) -> None:
-        former, leg.former = leg.former, None
-        assert former is not None
-        leg.session.legs.remove(leg)
-        leg.session, leg.phone, leg.fs, leg.name = former.session, former.phone, former.fs, former.name
-        leg.session.legs.append(leg)
 
     # -- small ---------------------------------------------------------------------------------------------------------
 

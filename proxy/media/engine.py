@@ -13,9 +13,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import trio
+
 from ng_protocol import Answer, Delete, NgError, NgTimeout, Offer, OfferReply
 
-from .policy import Policy, plain_view
+from .policy import RTP, Policy, plain_view
 from .pool import Pool
 from .session import Party, Rendition, Session
 from .table import MediaTable
@@ -25,6 +27,19 @@ _log = logging.getLogger(__name__)
 
 class NoNode(Exception):
     """No rtpengine node is configured, or none of them took the session."""
+
+
+async def _turn(session: Session) -> None:
+    """Waits for the right to send an ng command for this session; costs nothing when it is free."""
+    if session.take_turn():
+        return
+    turn = trio.Event()
+    session.await_turn(turn.set)
+    try:
+        await turn.wait()
+    except trio.Cancelled:
+        session.abandon_turn(turn.set)
+        raise
 
 
 class Engine:
@@ -63,15 +78,14 @@ class Engine:
             sdp=sdp,
             **self.policy.offer_keys(author, receiver),
         )
-        if not session.lock_nowait():
-            await session.lock()
+        await _turn(session)
         try:
             if not session.node:
                 reply = await self._first(session, command)
             else:
                 reply = await self.pool.nodes[session.node].request(command)
         finally:
-            session.unlock()
+            session.leave_turn()
         if receiver.offered_by is None:
             receiver.offered_by = author
         self.note(session, f"offer {author.name}->{receiver.name}")
@@ -93,12 +107,11 @@ class Engine:
             sdp=sdp,
             **self.policy.answer_keys(answerer, offerer),
         )
-        if not session.lock_nowait():
-            await session.lock()
+        await _turn(session)
         try:
             reply = await self.pool.nodes[session.node].request(command)
         finally:
-            session.unlock()
+            session.leave_turn()
         offerer.linked, answerer.linked = answerer, offerer
         self.note(session, f"answer {answerer.name}->{offerer.name}")
         return self._rendition(answerer, offerer, sdp, reply.sdp)
@@ -170,7 +183,7 @@ class Engine:
             receiver=receiver,
             original=original,
             made=made,
-            plain=plain_view(made, receiver.profile),
+            plain=plain_view(made, receiver.profile if receiver.profile != RTP else author.profile),
             profile=receiver.profile,
             interface=receiver.interface,
         )

@@ -28,6 +28,8 @@ class State(Enum):
     COUNTER = "counter"
     ENDED = "ended"
 
+    __hash__ = object.__hash__
+
 
 class Event(Enum):
     """A message, seen by this machine. `RELIABLE_SDP`: 101-199 with Require: 100rel (RFC 3262)."""
@@ -41,6 +43,8 @@ class Event(Enum):
     FAILED = "3xx-6xx"
     ACK_SDP = "ACK or PRACK with SDP"
     ACK = "ACK"
+
+    __hash__ = object.__hash__
 
 
 class Role(Enum):

@@ -111,7 +111,7 @@ def profile_of(sdp: bytes) -> str:
 
 
 def plain_view(sdp: bytes, profile: str) -> bytes:
-    """An SDP that rtpengine made in `profile`, as FreeSWITCH may see it (rule 2): RTP/AVP, no ICE, no crypto.
+    """An SDP that rtpengine made in or from `profile`, as FreeSWITCH may see it (rule 2): RTP/AVP, no ICE, no crypto.
 
     A later re-INVITE in another profile than the first INVITE's makes FreeSWITCH reject the m-line toward the other
     leg, so this is done whatever the phones speak. Addresses and ports stay.

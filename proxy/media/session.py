@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import trio
 
 from proxy.sip.sdp import BadSdp, Sdp, parse_sdp_untrusted
 
 from .exchange import State
 
-_RNG = random.SystemRandom()
+_RNG = random.Random()
 TIMELINE_LENGTH = 64
 OFFER_LIFETIME = 40.0
 """Seconds after which an offer in progress no longer blocks others: longer than a transaction lives (RFC 3261 timer B,
@@ -71,10 +70,6 @@ class OriginKeeper:
         )  # fmt: skip
         self._last_in, self._last_out = sdp, stamped
         return stamped
-
-    def would_change(self, sdp: bytes) -> bool:
-        """Whether this SDP tells the endpoint something new."""
-        return without_origin(sdp) != self._last_body
 
 
 def without_origin(sdp: bytes) -> bytes:
@@ -197,8 +192,9 @@ class Offer:
     made: dict[Party, Rendition] = field(default_factory=dict)
     relayed_to: list[Leg] = field(default_factory=list)
     answered_by: list[Party] = field(default_factory=list)
-    done: trio.Event | None = None
-    """Set when the offer is over, if somebody waits for that."""
+    over: bool = False
+    when_over: list[Callable[[], None]] = field(default_factory=list)
+    """Called when the offer is over."""
 
 
 @dataclass(slots=True, eq=False)
@@ -298,6 +294,7 @@ class Former:
 class Session:
     """One call. `id`: the ng call-id, fresh per session. `node`: name of the rtpengine node, empty before the
     first offer. `expected`: the party the first offer was made for, before anybody has taken the part (rules 5 and 7).
+    `legs`: the live ones. `all_legs`: those and the ended ones, in the order they came.
     `stale`: callees that failed without early media, whose ng branch goes when another takes over or the call ends.
     `created`: monotonic seconds; `created_epoch`: seconds since 1970. `sample`: filled by the sampler."""
 
@@ -309,7 +306,7 @@ class Session:
         self.node = ""
         self.state = "early"
         self.legs: list[Leg] = []
-        self.ended_legs: list[Leg] = []
+        self.all_legs: list[Leg] = []
         self.expected: Party | None = None
         self.offers: dict[Party, Offer] = {}
         self.handed: dict[tuple[bytes, bytes], Rendition] = {}
@@ -317,7 +314,8 @@ class Session:
         self.sample: object | None = None
         self.timeline: deque[tuple[float, str]] = deque(maxlen=TIMELINE_LENGTH)
         self.rng: random.Random = _RNG
-        self._lock = trio.Lock()
+        self.in_flight = False
+        self._turns: deque[Callable[[], None]] = deque()
         self._tags: set[str] = set()
         self._names: set[str] = set()
 
@@ -336,7 +334,7 @@ class Session:
     @property
     def bridged(self) -> bool:
         """Whether FreeSWITCH has already sent the call on (a second leg exists or existed)."""
-        return len(self.legs) + len(self.ended_legs) > 1
+        return len(self.all_legs) > 1
 
     def note(self, epoch: float, text: str) -> None:
         """One line for the timeline that operators see."""
@@ -368,36 +366,45 @@ class Session:
         """An o= line for one more endpoint."""
         return OriginKeeper(self.rng.getrandbits(30) + 1)
 
-    def lock_nowait(self) -> bool:
-        """Takes the right to send an ng command, if it is free: the usual case, without a checkpoint."""
-        try:
-            self._lock.acquire_nowait()
-        except trio.WouldBlock:
+    def take_turn(self) -> bool:
+        """One ng command at a time: True when the turn was free, which is the usual case, and is now taken."""
+        if self.in_flight:
             return False
+        self.in_flight = True
         return True
 
-    async def lock(self) -> None:
-        await self._lock.acquire()
+    def await_turn(self, waiter: Callable[[], None]) -> None:
+        """`waiter` is called when the turn has been handed over to it."""
+        self._turns.append(waiter)
 
-    def unlock(self) -> None:
-        self._lock.release()
+    def leave_turn(self) -> None:
+        """Hands the turn to the next in line."""
+        if self._turns:
+            self._turns.popleft()()
+        else:
+            self.in_flight = False
+
+    def abandon_turn(self, waiter: Callable[[], None]) -> None:
+        """A waiter gives up. When the turn is its own already, the next in line has it."""
+        if waiter in self._turns:
+            self._turns.remove(waiter)
+        else:
+            self.leave_turn()
 
     def release(self, offer: Offer) -> None:
         """The offer is over, whatever became of it."""
         if self.offers.get(offer.speaker) is offer:
             del self.offers[offer.speaker]
-        if offer.done is not None:
-            offer.done.set()
+        offer.over = True
+        for tell in offer.when_over:
+            tell()
+        offer.when_over.clear()
 
     def busy(self, speaker: Party, now: float) -> bool:
         """Whether somebody else's offer is in progress (rule 11)."""
         return any(o.speaker is not speaker and now - o.started < OFFER_LIFETIME for o in self.offers.values())
 
     # -- what operators see --------------------------------------------------------------------------------------------
-
-    @property
-    def all_legs(self) -> list[Leg]:
-        return [*self.ended_legs, *self.legs]
 
     @property
     def call_ids(self) -> list[bytes]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from .session import Leg, Rendition, Session
 
@@ -23,11 +24,12 @@ _LINES = re.compile(rb"^(?:c=IN IP[46] ([^\s/]+)|m=\S+ (\d+))", re.MULTILINE)
 _NOWHERE = frozenset((b"0.0.0.0", b"::"))
 
 
-def addresses(sdp: bytes) -> list[Address]:
+@lru_cache(maxsize=512)
+def addresses(sdp: bytes) -> tuple[Address, ...]:
     """Address and port of every m-line that is not rejected (RFC 4566 sections 5.7 and 5.14).
 
     An m-line without a c= of its own has the session's. The null address of an old-style hold (RFC 3264 section 8.4)
-    names nobody and is left out.
+    names nobody and is left out. Remembered for a while: a message is asked several times.
     """
     session = own = b""
     port = b""
@@ -45,7 +47,7 @@ def addresses(sdp: bytes) -> list[Address]:
         port, own = new_port, b""
     if port != b"0" and port and (own or session) not in _NOWHERE:
         found.append((own or session, port))
-    return found
+    return tuple(found)
 
 
 class MediaTable:

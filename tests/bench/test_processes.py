@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench.processes import BenchError, Daemon, cpu_seconds, process_tree, udp_bound
+from lab.bench.processes import BenchError, Cpu, Daemon, cpu_time, process_tree, udp_bound
 
 BURN = "import time\nwhile time.process_time() < {seconds}: pass\n"
 
@@ -23,21 +23,21 @@ def test_cpu_of_living_and_ended_children_counts(tmp_path: Path) -> None:
         while "done" not in daemon.log.read_text():
             daemon.check()
         assert len(process_tree(daemon.pid)) == 2
-        assert daemon.cpu() >= 0.2
+        assert daemon.cpu().total >= 0.2
 
 
 def test_cpu_of_a_tree_adds_up(tmp_path: Path) -> None:
-    before = cpu_seconds(os.getpid())
+    before = cpu_time(os.getpid())
     with Daemon("burner", burner(0.2), tmp_path / "log") as daemon:
         assert daemon.pid in process_tree(os.getpid())
         assert daemon.wait(20.0) == 0
-    assert cpu_seconds(os.getpid()) - before >= 0.15
+    assert (cpu_time(os.getpid()) - before).total >= 0.15
 
 
 def test_cpu_of_a_process_that_is_gone_is_nothing(tmp_path: Path) -> None:
     with Daemon("true", ["true"], tmp_path / "log") as daemon:
         daemon.wait(20.0)
-    assert daemon.cpu() == 0.0
+    assert daemon.cpu() == Cpu(0.0, 0.0)
 
 
 def test_bound_ports_are_seen() -> None:
@@ -78,4 +78,4 @@ def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 def test_idle_is_seen(tmp_path: Path) -> None:
     with Daemon("idle", ["sleep", "60"], tmp_path / "log") as daemon:
         daemon.wait_idle(quiet=0.01, timeout=20.0)
-        assert daemon.cpu() < 0.1
+        assert daemon.cpu().total < 0.1

@@ -159,6 +159,29 @@ async def test_a_call_over_loopback(autojump_clock: MockClock) -> None:
     assert running.b2bua.calls[0].over
 
 
+async def test_cancel_between_the_two_answers(autojump_clock: MockClock) -> None:
+    """Leg B was answered, leg A not yet told (a poll later): the caller gets 487, the callee its ACK and a BYE."""
+    autojump_clock.autojump_threshold = 0.01
+    async with (
+        open_sip_socket(("127.0.0.1", 0), seed="a") as alice,
+        open_sip_socket(("127.0.0.1", 0), seed="b") as bob,
+        trio.open_nursery() as nursery,
+    ):
+        config = B2buaConfig(host="", edge_host="127.0.0.1", edge_port=bob.address[1])
+        running: Running = await nursery.start(serve, ("127.0.0.1", 0), config)
+        call = alice.send_request(invite_to(running, alice, "1000"), running.address)
+        at_bob = await bob.requests.receive()
+        at_bob.respond(200, tag="bob", contact=f"<sip:bob@127.0.0.1:{bob.address[1]}>", sdp=SDP)
+        assert (await bob.requests.receive()).message.method == "ACK"
+        assert (await call.cancel().final()).status == 200
+        assert (await call.final()).status == 487
+        bye = await bob.requests.receive()
+        assert (bye.message.method, bye.message["Reason"]) == ("BYE", 'SIP;cause=487;text="ORIGINATOR_CANCEL"')
+        bye.respond(200)
+        nursery.cancel_scope.cancel()
+    assert running.b2bua.calls[0].over
+
+
 async def test_a_closed_next_hop_is_503(autojump_clock: MockClock) -> None:
     """g_icmp_bleg: the kernel's ICMP port unreachable is an answer."""
     autojump_clock.autojump_threshold = 0.01

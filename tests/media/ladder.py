@@ -9,7 +9,9 @@ version of o= becomes a random 63-bit number and then counts up, for every leg o
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import trio
@@ -18,10 +20,25 @@ from ng_protocol import Answer, Client, Delete, Offer
 from proxy.media.anchor import Anchor, Leg, Refusal, Session
 from proxy.media.policy import Policy
 from proxy.media.pool import Pool
+from proxy.media.session import without_origin
 from proxy.media.table import MediaTable, addresses
 from proxy.sip.message import Request, Response
 from proxy.sip.parser import parse_untrusted
 from proxy.sip.sdp import extract_sdp
+from tests.fake_rtpengine import FakeNode
+
+BROWSER = (
+    b"v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n"
+    b"a=extmap-allow-mixed\r\na=msid-semantic: WMS stream\r\nm=audio 54400 UDP/TLS/RTP/SAVPF 111 0\r\n"
+    b"c=IN IP4 198.51.100.11\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=candidate:1 1 udp 2113937151 198.51.100.11 54400 typ host"
+    b"\r\n"
+    b"a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=ice-options:trickle\r\na=fingerprint:sha-256 "
+    b"00:25:4A:6F:94:B9:DE:03:28:4D:72:97:BC:E1:06:2B:50:75:9A:BF:E4:09:2E:53:78:9D:C2:E7:0C:31:56:7B\r\n"
+    b"a=setup:actpass\r\na=mid:0\r\na=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\na=sendrecv\r\n"
+    b"a=msid:stream track\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\n"
+    b"a=fmtp:111 minptime=10;useinbandfec=1\r\na=rtpmap:0 PCMU/8000\r\na=ssrc:1 cname:x\r\n"
+)
+"""What a browser writes (shortened)."""
 
 
 def phone(address: str, port: int, direction: str = "sendrecv", version: int = 1, *, name: str = "phone") -> bytes:
@@ -201,8 +218,15 @@ class Dialog:
         sent = request.copy()
         assert self.stage.anchor.needs(self.leg, request) == (method == "INVITE" or sdp is not None)
         transaction.refusal = await self.stage.anchor.request(self.leg, sent, from_phone, branch)
-        transaction.out = extract_sdp(sent) if sent.body else None
+        if transaction.refusal is None:
+            transaction.out = self.shown(extract_sdp(sent) if sent.body else None, not from_phone)
         return transaction
+
+    def shown(self, sdp: bytes | None, to_phone: bool) -> bytes | None:
+        """Remembers what an endpoint of this dialog was shown."""
+        if sdp is not None:
+            self.stage.shown.setdefault((self.call_id, "phone" if to_phone else "freeswitch"), []).append(sdp)
+        return sdp
 
     async def respond(
         self, to: Transaction, code: int, sdp: bytes | None = None, *, reliable: bool = False
@@ -219,7 +243,7 @@ class Dialog:
             self.confirmed = True
         out = extract_sdp(response) if response.body else None
         assert needed or out is None or out == sdp
-        return out
+        return self.shown(out, to.from_phone) if to.refusal is None else None
 
     async def ack(self, to: Transaction, sdp: bytes | None = None) -> bytes | None:
         request = self.message(b"ACK sip:b@x SIP/2.0", b"%d ACK" % to.message.cseq, sdp, to.from_phone)
@@ -228,17 +252,23 @@ class Dialog:
         refusal = await self.stage.anchor.request(self.leg, request, to.from_phone)
         assert refusal is None
         assert needed or sdp is None
-        return extract_sdp(request) if request.body else None
+        return self.shown(extract_sdp(request) if request.body else None, not to.from_phone)
 
     def bye(self) -> None:
         self.stage.anchor.leg_ended(self.leg)
 
 
 class Stage:
-    """See the module. `log`: (node, command) in the order they left."""
+    """See the module. `log`: (node, command) in the order they left.
+
+    Every stage has its own seed: the real daemon of a test run must not see an ng call-id twice.
+    """
+
+    seeds = count(5)
 
     def __init__(self, nodes: dict[str, str], nursery: trio.Nursery, **policy: Any) -> None:
         self.log: list[tuple[str, Any]] = []
+        self.shown: dict[tuple[bytes, str], list[bytes]] = {}
         self.clients: dict[str, Client] = {}
         for name, address in nodes.items():
             client = Recorder(address, name=name)
@@ -248,7 +278,12 @@ class Stage:
         self.pool = Pool(self.clients)
         self.policy = Policy(**{"public": "pub", "lan": "lan", **policy})
         self.anchor = Anchor(
-            self.pool, self.policy, self.table, instance="edge1", epoch=lambda: 1000.0, rng=random.Random(5)
+            self.pool,
+            self.policy,
+            self.table,
+            instance="edge1",
+            epoch=lambda: 1000.0,
+            rng=random.Random(next(self.seeds)),
         )
         self.fs = FreeSwitch()
         self.own = Own(nursery)
@@ -282,6 +317,23 @@ class Stage:
             return f"answer {command.from_tag}<{command.to_tag}"
         assert isinstance(command, Delete)
         return "delete" if command.from_tag is None else f"delete {command.from_tag} {command.via_branch}"
+
+    def check_shown(self) -> None:
+        """Whatever happened: only rtpengine's addresses, plain RTP for FreeSWITCH, and one rising o= per endpoint."""
+        ids: dict[bytes, tuple[bytes, str]] = {}
+        for endpoint, sdps in self.shown.items():
+            last, body = 0, b""
+            for sdp in sdps:
+                assert where(sdp)[0] in ("127.0.0.1", "127.0.0.2"), (endpoint, sdp)
+                if endpoint[1] == "phone":
+                    assert where(sdp)[0] == "127.0.0.1", (endpoint, sdp)
+                else:
+                    assert b"RTP/AVP" in sdp and b"SAVP" not in sdp and b"a=crypto" not in sdp, (endpoint, sdp)
+                number, version = origin(sdp)
+                assert ids.setdefault(number, endpoint) == endpoint, "an o= that two endpoints share"
+                bare = without_origin(sdp)
+                assert version == last + (bare != body), (endpoint, last, sdp)
+                last, body = version, bare
 
     def clean(self) -> None:
         """Nothing is left of any call."""
@@ -353,3 +405,14 @@ async def settle() -> None:
     """Lets submitted commands reach the node."""
     for _ in range(20):
         await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def on(*nodes: FakeNode, **policy: Any) -> AsyncGenerator[Stage, None]:
+    """A stage on these nodes, named node1, node2, ..."""
+    async with trio.open_nursery() as nursery:
+        stage = Stage({f"node{number}": node.address for number, node in enumerate(nodes, 1)}, nursery, **policy)
+        for client in stage.clients.values():
+            await nursery.start(client.run)
+        yield stage
+        nursery.cancel_scope.cancel()

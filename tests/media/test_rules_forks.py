@@ -41,7 +41,7 @@ async def test_freeswitch_forks_in_parallel(stage: Stage) -> None:
 
 
 async def test_freeswitch_forks_one_after_the_other(stage: Stage) -> None:
-    """The failed callee keeps its part until the next one has been offered, so the ng call is never without a branch."""
+    """The failed callee keeps its part until the next one has been offered, so the ng call always has a branch."""
     a = stage.dialog("a")
     first = await a.request(alice(), from_phone=True)
     b, to_b = await stage.second("b", stage.fs(first.out))

@@ -5,7 +5,20 @@ from __future__ import annotations
 import re
 
 from ng_protocol import Answer, Offer
-from tests.media.ladder import Dialog, Stage, alice, bob, crypto, establish, own_media, phone, settle, way, where
+from tests.media.ladder import (
+    BROWSER,
+    Dialog,
+    Stage,
+    alice,
+    bob,
+    crypto,
+    establish,
+    own_media,
+    phone,
+    settle,
+    way,
+    where,
+)
 
 
 async def test_rule_01_one_ng_call_for_both_dialogs(stage: Stage) -> None:
@@ -199,3 +212,14 @@ async def test_rule_13_a_stale_address_is_cross_checked_with_x_pgpx(stage: Stage
     assert plain is not None and plain.session is c.leg.session, "the newest wins"
     named = stage.anchor.second_leg(a.message(invite, b"1 INVITE", sdp, False, b"X-PGPX: cid-a"), 0.0)
     assert named is not None and named.session is a.leg.session
+
+
+async def test_rule_08_a_browser_calls_a_phone(stage: Stage) -> None:
+    """ICE and DTLS toward the browser only; FreeSWITCH and the phone see plain RTP."""
+    call = await establish(stage, BROWSER, bob())
+    for sdp in (*call.to_freeswitch.values(), call.to_bob):
+        assert b"RTP/AVP " in sdp
+        assert not any(word in sdp for word in (b"fingerprint", b"ice-ufrag", b"candidate", b"SAVPF"))
+    assert call.a.leg.phone.profile == "webrtc"
+    for word in (b"UDP/TLS/RTP/SAVPF", b"a=fingerprint:", b"a=ice-ufrag:", b"a=candidate:", b"a=rtcp-mux"):
+        assert word in call.to_alice, word

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
-from proxy.media.anchor import Leg
-from proxy.media.session import OFFER_LIFETIME
+from proxy.media.dialogue import OWN_RETRY_AFTER
+from proxy.media.session import OFFER_LIFETIME, Leg
 from proxy.sip.message import Response
-from tests.media.ladder import Call, Stage, alice, bob, establish, origin, settle, way, where
+from tests.fake_rtpengine import FakeNode
+from tests.media.ladder import Call, Stage, alice, bob, establish, on, origin, settle, way, where
 
 
 async def test_rule_04_restore_undoes_the_reprinting(stage: Stage) -> None:
@@ -192,6 +194,26 @@ async def test_rule_11_an_update_that_changes_nothing_is_not_carried_over(stage:
     assert stage.own.reinvites == []
 
 
+async def test_rule_11_a_refused_hold_that_comes_again_by_update_is_carried_over(stage: Stage) -> None:
+    """What counts is what the other phone has agreed to, not what it was shown last."""
+    call = await establish(stage)
+
+    async def answer(leg: Leg, to_phone: bool, sdp: bytes) -> Response:
+        response = call.b.message(b"SIP/2.0 200 OK", b"7 INVITE", bob("recvonly", 2), True)
+        assert isinstance(response, Response)
+        return response
+
+    stage.own.answer = answer
+    first = await call.a.request(alice("sendonly", 2), from_phone=True)
+    second = await call.b.request(stage.fs(first.out), from_phone=False)
+    await call.b.respond(second, 491)
+    await call.a.respond(first, 491)
+    update = await call.a.request(alice("sendonly", 3), from_phone=True, method="UPDATE")
+    await call.a.respond(update, 200, stage.fs(call.to_freeswitch["b"], "recvonly"))
+    await settle()
+    assert [(leg.name, to_phone) for leg, to_phone, _ in stage.own.reinvites] == [("B", True)]
+
+
 async def test_rule_12_one_origin_per_endpoint_that_only_rises(stage: Stage) -> None:
     call = await establish(stage)
     ids = {origin(sdp)[0] for sdp in (call.to_alice, call.to_bob, call.to_freeswitch["a"], call.to_freeswitch["b"])}
@@ -235,3 +257,32 @@ async def test_a_retransmitted_200_is_rewritten_the_same_without_a_command(stage
     back = await b.respond(second, 200, bob())
     assert await b.respond(second, 200, bob()) == back
     assert len(stage.log) == 2
+
+
+async def test_rule_11_healing_waits_for_the_offer_in_progress_and_tries_again_after_491(
+    node: FakeNode, autojump_clock: object
+) -> None:
+    async with on(node) as stage:
+        call = await establish(stage)
+        codes = [491, 491, 200]
+        times: list[float] = []
+
+        async def answer(leg: Leg, to_phone: bool, sdp: bytes) -> Response:
+            times.append(trio.current_time())
+            response = call.a.message(b"SIP/2.0 %d x" % codes.pop(0), b"4 INVITE", None, False)
+            assert isinstance(response, Response)
+            return response
+
+        stage.own.answer = answer
+        first = await call.a.request(alice("sendonly", 2), from_phone=True)
+        second = await call.b.request(stage.fs(first.out), from_phone=False)
+        await call.b.respond(second, 488)
+        await call.a.respond(first, 488)
+        again = await call.b.request(bob("sendonly", 2), from_phone=True)
+        assert again.refusal is None, "the other side was faster"
+        await settle()
+        assert times == []
+        await call.b.respond(again, 488)
+        await trio.sleep(3)
+        assert codes == [] and times[1] - times[0] == pytest.approx(OWN_RETRY_AFTER)
+        assert call.session.offers == {}
