@@ -81,7 +81,7 @@ class Core:
         self.resolve: Callable[[Uri], Awaitable[Address | None]] | None = None
         self.known_address: Callable[[Address], bool] = lambda addr: False
         self.make_call: Callable[[Relay, Flow, bool], Call] | None = None
-        self.refuse_callee: Callable[[Dialog, int], None] = lambda dialog, cseq: None
+        self.refuse_callee: Callable[[Dialog, int, bytes], None] = lambda dialog, cseq, reason: None
         self.end_session: Callable[[Dialog, bytes], None] = lambda dialog, reason: None
         self._nat_results: dict[tuple[bytes, bytes, int | None, Address], bool] = {}
         self._alarms: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -239,6 +239,8 @@ class Core:
             return None, None
         leaves = taken[-1].listener
         dialog = self.dialogs.find(request)
+        if dialog is not None and not dialog.between(request):
+            dialog = None  # another fork's dialog: it passes by its token, what it does is no concern of this one
         if dialog is None:
             verified = self.verify_token(taken[0].token, request.call_id)
             if verified is None:

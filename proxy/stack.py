@@ -252,6 +252,10 @@ class Stack:
         self._send(tx, None, now)
         return tx
 
+    def hush(self, tx: Transaction) -> None:
+        """No more retransmissions; the transaction lives on for what may still come."""
+        tx.retry_at = 0.0
+
     def abandon(self, tx: Transaction) -> None:
         """Forget a transaction at once: no retransmission, no call back; late responses are strays."""
         tx.state = TERMINATED

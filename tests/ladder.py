@@ -191,7 +191,7 @@ class Ladder:
             return
         diff = [line for line in difflib.ndiff(wanted, found) if not line.startswith("?")]
         shown = "\n".join([*self.done, *diff])
-        details = "\n".join(p.data.decode("utf-8", "replace") for p in packets)
+        details = "\n".join(p.data.decode("utf-8", "replace") for p in packets[:3])
         raise AssertionError(f"the flow differs (- expected, + sent):\n{shown}\n\n{details}")
 
     @staticmethod

@@ -208,9 +208,9 @@ class Party:
         return message
 
     def response(self, call_id: str, code: int, reason: str = "", method: str = "", sdp: bytes = b"") -> Message:
-        """A response to the last request of that method (default: the last request) received in a call."""
+        """A response to the last request of that method (default: the last one but ACKs) received in a call."""
         call = self.call(call_id)
-        request = call.got[method] if method else next(reversed(call.got.values()))
+        request = call.got[method] if method else [one for one in call.got.values() if one.method != "ACK"][-1]
         message = request.response(code, reason, tag="" if code == 100 else call.tag)
         if request.method in ("INVITE", "UPDATE", "SUBSCRIBE") and 100 < code < 300:
             message.add("Contact", self.contact)
