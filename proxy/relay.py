@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.flow import Address, Flow
-from proxy.forward import strip_via
 from proxy.sip.message import H, Request, Response, make_cancel, make_response
 from proxy.stack import Transaction
 
@@ -107,6 +106,9 @@ class Branch:
             elif not self.answered:
                 report("ok")
         self.answered = True
+        if response.ids.count(H.VIA) < 2 and len(response.values(H.VIA)) < 2:
+            self._without_via(response, now)
+            return
         if response.code < 200:
             if self.cancel_wanted and not self.cancelled:
                 self._send_cancel(now)
@@ -123,6 +125,13 @@ class Branch:
             return
         relay.process(self, response, now)
 
+    def _without_via(self, response: Response, now: float) -> None:
+        """Only our own Via is left: the peer has lost the others, and RFC 3261 16.7 item 3 forbids to pass it on."""
+        if response.code >= 200:
+            self.fail(502, now, "bad_response")
+            if self.relay.is_invite and response.code < 300:
+                self.relay.core.outcome.unwanted_2xx(self.relay, self, response, now)
+
     def on_timeout(self, tx: Transaction, now: float) -> None:
         """Timer B or F: nobody answered."""
         self.fail(408, now, "timeout")
@@ -134,8 +143,7 @@ class Branch:
     # -- our own doing --------------------------------------------------------------------------------------------
 
     def fail(self, code: int, now: float, why: str) -> None:
-        """End this branch with a response of our own: the one place where 408 and 503 are made (RFC 3261 16.8,
-        16.9)."""
+        """End this branch with a response of our own: the one place where 408 and 503 are made (RFC 3261 16.8, 16.9)."""
         if self.final is not None:
             return
         if self.target.report is not None and not (self.answered and why == "timeout"):
@@ -387,8 +395,7 @@ class Relay:
         local = branch is None or (branch.local and response is branch.final)
         if not local:
             assert branch is not None
-            if not strip_via(response):
-                return b""
+            response.pop_value(H.VIA)
             self.core.outcome.fix_response(self, branch, response)
         data = response.to_bytes()
         if response.code >= 200 and (self.final_code == 0 or response.code < 300):

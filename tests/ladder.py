@@ -53,7 +53,7 @@ SDPS: dict[str, bytes] = {
 _MESSAGE = re.compile(r"(\S+)\s*->\s*(\S+)\s+(.*)")
 _TIME = re.compile(r"\.\.\. *([\d.]+) s")
 _TAIL = re.compile(r"\s+(?:\[(\w+)\]|x(\d+))\s*$")
-_RESPONSE = re.compile(r"(\d{3})(?: (.*?))?(?: \((\w+)\))?")
+_RESPONSE = re.compile(r"(\d{3})(?: (?!\()(.*?))?(?: \((\w+)\))?")
 
 
 @dataclass
@@ -203,7 +203,7 @@ class Ladder:
         return f"edge.{packet.via} -> {packet.to}  {packet.summary}" + (f"  [{call}]" if call != "A" else "")
 
     def _problem(self, step: Step, packet: Packet) -> str:
-        """"" when the packet is what the step says, "other" when it is another message, else what differs."""
+        """ "" when the packet is what the step says, "other" when it is another message, else what differs."""
         message = packet.message
         call_id = self.names.setdefault(step.call, message.call_id)
         _, _, listener = step.source.partition(".")
