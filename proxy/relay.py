@@ -143,7 +143,7 @@ class Branch:
     # -- our own doing --------------------------------------------------------------------------------------------
 
     def fail(self, code: int, now: float, why: str) -> None:
-        """End this branch with a response of our own: the one place where 408 and 503 are made (RFC 3261 16.8, 16.9)."""
+        """End this branch with a response of our own: the one place that makes 408 and 503 (RFC 3261 16.8, 16.9)."""
         if self.final is not None:
             return
         if self.target.report is not None and not (self.answered and why == "timeout"):
@@ -366,8 +366,8 @@ class Relay:
             return
         chosen = next((branch for branch in self.round if branch.final is best), None)
         if best.code == 503 and chosen is not None:
-            # A 503 says that *we* cannot take requests: pass a branch's failure on as 500 (16.7 item 6), but let our own
-            # 503 stand (no rtpengine takes the call: the next request would fare no better).
+            # A 503 says that *we* cannot take requests: pass a branch's failure on as 500 (16.7 item 6), but let our
+            # own 503 stand (no rtpengine takes the call: the next request would fare no better).
             best.set_status(500, b"Server Internal Error")
         if best.code == 408 and not self.is_invite and (chosen is None or chosen.local):
             # RFC 4320 4.2: no 408 for a non-INVITE that nobody answered; the client's own timer has run out as well.

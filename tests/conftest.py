@@ -17,8 +17,8 @@ def repository() -> Path:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test gets virtual time also when only a fixture of it asks for `autojump_clock`; pytest-trio looks at the test's
-    own arguments alone."""
+    """A test gets virtual time also when only a fixture of it asks for `autojump_clock`; pytest-trio looks at the
+    test's own arguments alone."""
     for item in items:
         if isinstance(item, pytest.Function) and "autojump_clock" in item.fixturenames:
             item.add_marker(pytest.mark.trio(run=_in_virtual_time), append=False)

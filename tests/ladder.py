@@ -13,9 +13,9 @@
         fs -> edge        INVITE sip:1000@10.0.0.1:5080  [B]
     ''')
 
-A line is a message or a time: ``... N s`` lets N seconds pass. ``X -> edge`` is sent by a party: ``METHOD uri`` (inside a
-dialog the uri may be left out) or ``CODE reason (METHOD)``, the answer to the last request the party got, or to the last
-of that method. ``edge -> X`` must be the next thing the edge sent; the uri, the reason and the method may be left out.
+A line is a message or a time: ``... N s`` lets N seconds pass. ``X -> edge`` is sent by a party: ``METHOD uri``
+(inside a dialog the uri may be left out) or ``CODE reason (METHOD)``, the answer to the last request the party got,
+or to the last of that method. ``edge -> X`` must be the next thing the edge sent; the uri, the reason and the method may be left out.
 ``edge.lan`` names the listener. ``[B]`` is the call, by a name of the ladder's (default A); ``x3`` repeats a line.
 
 Lines indented below a message are about its headers. Sent: ``Name: value`` replaces, ``+Name: value`` adds, ``-Name``

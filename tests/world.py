@@ -180,8 +180,8 @@ class Party:
             call.cseq += 1
             message = Message(method=method, uri=uri)
             message.headers = [
-                ("Via", self.via()), ("Max-Forwards", "70"), ("From", f"<sip:{self.name}@{self.hostport}>;tag={call.tag}"),
-                ("To", f"<{uri}>"), ("Call-ID", call_id), ("CSeq", f"{call.cseq} {method}"), ("Contact", self.contact),
+                ("Via", self.via()), ("Max-Forwards", "70"),
+                ("From", f"<sip:{self.name}@{self.hostport}>;tag={call.tag}"), ("To", f"<{uri}>"), ("Call-ID", call_id), ("CSeq", f"{call.cseq} {method}"), ("Contact", self.contact),
             ]  # fmt: skip
         else:
             number = call.sent["INVITE"].cseq[0] if method == "ACK" else 0
@@ -202,8 +202,8 @@ class Party:
         invite = call.sent["INVITE"]
         message = Message(method=method, uri=invite.uri)
         message.headers = [
-            ("Via", invite.values("Via")[0]), *(("Route", route) for route in invite.values("Route")), ("Max-Forwards", "70"),
-            ("From", invite["From"]), ("To", to), ("Call-ID", invite.call_id), ("CSeq", f"{invite.cseq[0]} {method}"),
+            ("Via", invite.values("Via")[0]), *(("Route", route) for route in invite.values("Route")),
+            ("Max-Forwards", "70"), ("From", invite["From"]), ("To", to), ("Call-ID", invite.call_id), ("CSeq", f"{invite.cseq[0]} {method}"),
         ]  # fmt: skip
         return message
 
