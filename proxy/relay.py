@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from proxy.flow import Address, Flow
 from proxy.sip.message import H, Request, Response, make_cancel, make_response
+from proxy.sip.transaction import TERMINATED
 from proxy.stack import Transaction
 
 if TYPE_CHECKING:
@@ -187,6 +188,10 @@ class Branch:
             self.cancel(now)
             self.fail(408, now, "timeout")
 
+    def too_large(self, now: float) -> None:
+        """With our headers on it the request does not fit into a datagram (RFC 3261 21.5.14)."""
+        self.fail(513, now, "too_large")
+
     def invite_due(self, now: float) -> None:
         """The INVITE timer, or timer C (RFC 3261 16.8): ringing for too long."""
         if self.final is not None or self.cancelled:
@@ -283,6 +288,9 @@ class Relay:
         self.branches.append(branch)
         self.round.append(branch)
         branch.tx = core.stack.send_request(branch.request, branch.branch, branch.target.flow, branch, now)
+        if branch.tx.state is TERMINATED:
+            core.alarm(now, branch.too_large)  # soon, not now: the round's other branches are still to be sent
+            return
         if self.is_invite:
             first = branch.target.first_reply
             core.alarm(now + (core.timers.first_reply if first is None else first), branch.first_reply_due)

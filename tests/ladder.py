@@ -15,8 +15,9 @@
 
 A line is a message or a time: ``... N s`` lets N seconds pass. ``X -> edge`` is sent by a party: ``METHOD uri``
 (inside a dialog the uri may be left out) or ``CODE reason (METHOD)``, the answer to the last request the party got,
-or to the last of that method. ``edge -> X`` must be the next thing the edge sent; the uri, the reason and the method may be left out.
-``edge.lan`` names the listener. ``[B]`` is the call, by a name of the ladder's (default A); ``x3`` repeats a line.
+or to the last of that method. ``edge -> X`` must be the next thing the edge sent; uri, reason and method may
+be left out. ``edge.lan`` names the listener. ``[B]`` is the call, by a name of the ladder's (default A); ``x3`` repeats
+a line.
 
 Lines indented below a message are about its headers. Sent: ``Name: value`` replaces, ``+Name: value`` adds, ``-Name``
 removes, ``sdp: alice`` puts a body from `SDPS`, or ``sdp: fs A``: what FreeSWITCH prints of the last SDP it got in call

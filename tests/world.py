@@ -180,8 +180,9 @@ class Party:
             call.cseq += 1
             message = Message(method=method, uri=uri)
             message.headers = [
-                ("Via", self.via()), ("Max-Forwards", "70"),
-                ("From", f"<sip:{self.name}@{self.hostport}>;tag={call.tag}"), ("To", f"<{uri}>"), ("Call-ID", call_id), ("CSeq", f"{call.cseq} {method}"), ("Contact", self.contact),
+                ("Via", self.via()), ("Max-Forwards", "70"), ("To", f"<{uri}>"), ("Call-ID", call_id),
+                ("From", f"<sip:{self.name}@{self.hostport}>;tag={call.tag}"), ("CSeq", f"{call.cseq} {method}"),
+                ("Contact", self.contact),
             ]  # fmt: skip
         else:
             number = call.sent["INVITE"].cseq[0] if method == "ACK" else 0
@@ -203,7 +204,8 @@ class Party:
         message = Message(method=method, uri=invite.uri)
         message.headers = [
             ("Via", invite.values("Via")[0]), *(("Route", route) for route in invite.values("Route")),
-            ("Max-Forwards", "70"), ("From", invite["From"]), ("To", to), ("Call-ID", invite.call_id), ("CSeq", f"{invite.cseq[0]} {method}"),
+            ("Max-Forwards", "70"), ("From", invite["From"]), ("To", to), ("Call-ID", invite.call_id),
+            ("CSeq", f"{invite.cseq[0]} {method}"),
         ]  # fmt: skip
         return message
 

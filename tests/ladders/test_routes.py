@@ -239,12 +239,15 @@ async def test_an_advertised_address_is_what_others_see(autojump_clock: object) 
         await world.over()
 
 
-THREE = DIRECT + """
+THREE = (
+    DIRECT
+    + """
 [[listen]]
 name = "other"
 address = "198.51.100.9"
 port = 5090
 """
+)
 
 
 async def test_between_two_public_sockets(autojump_clock: object) -> None:
@@ -316,8 +319,6 @@ async def test_ipv6_literals(autojump_clock: object) -> None:
             edge -> fs        200 OK
         """)  # fmt: skip
         await world.over()
-
-
 
 
 async def test_ipv6_behind_nat(autojump_clock: object) -> None:
