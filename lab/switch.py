@@ -1,30 +1,37 @@
 """The B2BUAs of a scenario: FreeSWITCH where it is installed, and the stand-in that behaves like it.
 
 Theory of operation. A `Switch` is one process in the LAN namespace on an address of its own, port 5060, that sends
-its second legs to the edge's LAN socket. FreeSWITCH runs the example configuration of `lab/freeswitch/`, copied with
-this network's addresses filled in. Ready means that it answers OPTIONS *and* that the process is the program asked
-for: the two answer alike, and a verdict that names one must not come from the other. `kinds()` says what this machine
-can run.
+its second legs to the edge's LAN socket. Ready means that it answers OPTIONS *and* that the process is the program
+asked for: the two answer alike, and a verdict that names one must not come from the other. FreeSWITCH runs with the
+example configuration of `lab/freeswitch/`: `configure` copies it into the run's folder and fills in `vars.xml`,
+nothing else. `kinds()` says what this machine can run.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 
+import trio
+
 from lab.namespace import LabError
 from lab.probe import speaks_sip
 from lab.process import Daemon, daemon, python_environment, python_module
+from lab.sip import Address
 from lab.topology import B2BUA_LAN, EDGE_LAN, Network
 
 SIP_PORT = 5060
 EDGE_LAN_PORT = 5080
-EXAMPLE = Path(__file__).with_name("freeswitch")
-"""The example configuration of FreeSWITCH."""
+EXAMPLE = Path(__file__).parent / "freeswitch"
+"""The example configuration, as an operator gets it."""
+EVENT_SOCKET_PASSWORD = "lab-event-socket"
+CALL_TIMEOUT = 60
+"""Seconds a callee may ring, the same for both kinds."""
 
 
 class Kind(StrEnum):
@@ -41,6 +48,16 @@ def freeswitch_binary() -> str | None:
     )
 
 
+def freeswitch_version() -> str | None:
+    """What `freeswitch -version` says ("1.10.12-release"), or None when it is not installed."""
+    binary = freeswitch_binary()
+    if binary is None:
+        return None
+    said = subprocess.run([binary, "-version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"FreeSWITCH version: (\S+?)(?:~\S*)?\s", said)
+    return found[1] if found else "unknown version"
+
+
 def kinds() -> list[Kind]:
     """What can run here; the stand-in always."""
     return [Kind.FREESWITCH, Kind.STAND_IN] if freeswitch_binary() else [Kind.STAND_IN]
@@ -49,7 +66,7 @@ def kinds() -> list[Kind]:
 class Switch:
     """A running B2BUA at `address` (ip, port)."""
 
-    def __init__(self, name: str, address: tuple[str, int], network: Network, child: Daemon) -> None:
+    def __init__(self, name: str, address: Address, network: Network, child: Daemon) -> None:
         self.name, self.address, self.daemon, self._network = name, address, child, network
 
     async def answers(self) -> bool:
@@ -57,60 +74,72 @@ class Switch:
         return await speaks_sip(self._network.ns("edge"), EDGE_LAN, self.address)
 
 
-@asynccontextmanager
-async def switch(network: Network, folder: Path, kind: Kind, number: int = 0) -> AsyncIterator[Switch]:
-    """Run B2BUA `number` (0, 1) of that kind for the length of the block; `folder` must be absolute.
-
-    Raises LabError when it does not come up, or when something else than `kind` did.
-    """
-    name = f"fs{number + 1}"
-    address = (B2BUA_LAN[number], SIP_PORT)
-    if kind is Kind.FREESWITCH:
-        argv = _freeswitch(folder / name, address[0])
-    else:
-        argv = _stand_in(address[0])
-    async with daemon(name, argv, folder=folder, namespace=network.ns("lan"), env=python_environment()) as child:
-        running = Switch(name, address, network, child)
-        await child.ready(running.answers, seconds=30.0)
-        _insist(kind, child)
-        yield running
+def variables(address: str) -> dict[str, str]:
+    """What `vars.xml` has to say for a FreeSWITCH on that address of the LAN."""
+    return {
+        "fs_ip": address,
+        "edge_port": str(EDGE_LAN_PORT),
+        "edge_cidr": f"{EDGE_LAN}/32",
+        "event_socket_password": EVENT_SOCKET_PASSWORD,
+        "call_timeout": str(CALL_TIMEOUT),
+    }
 
 
-def _stand_in(address: str) -> list[str]:
-    settings = ("--3pcc-proxy", "--callid-as-uuid")  # as lab/freeswitch/ sets them
-    listen, edge = f"{address}:{SIP_PORT}", f"{EDGE_LAN}:{EDGE_LAN_PORT}"
-    return python_module("lab.b2bua", *settings, "--listen", listen, "--edge", edge)
+def configure(folder: Path, values: Mapping[str, str]) -> None:
+    """Copy the example configuration to `folder` and set its variables. Raises LabError when `vars.xml` has other
+    variables than `values`."""
+    shutil.copytree(EXAMPLE, folder)
+    file = folder / "vars.xml"
+    text = file.read_text(encoding="utf-8")
+    known = re.findall(r'cmd="set" data="(\w+)=', text)
+    if sorted(known) != sorted(values):
+        raise LabError(f"{EXAMPLE / 'vars.xml'} sets {', '.join(known)}; the lab knows {', '.join(values)}")
+    for name, value in values.items():
+        text = re.sub(rf'(cmd="set" data="{name}=)[^"]*"', rf'\g<1>{value}"', text)
+    file.write_text(text, encoding="utf-8")
 
 
-def _freeswitch(home: Path, address: str) -> list[str]:
-    """Copy the example configuration to `home`/conf, put this network's addresses in, and give the command line."""
+def _stand_in(address: Address) -> list[str]:
+    listen, edge = f"{address[0]}:{address[1]}", f"{EDGE_LAN}:{EDGE_LAN_PORT}"
+    options = ["--3pcc-proxy", "--callid-as-uuid", "--call-timeout", str(CALL_TIMEOUT)]
+    return python_module("lab.b2bua", *options, "--listen", listen, "--edge", edge)
+
+
+def _freeswitch(address: Address, folder: Path) -> list[str]:
     binary = freeswitch_binary()
     if binary is None:
         raise LabError("there is no freeswitch binary on this machine")
-    shutil.copytree(EXAMPLE, home / "conf")
-    variables = home / "conf" / "vars.xml"
-    variables.write_text(with_values(variables.read_text(encoding="utf-8"), address), encoding="utf-8")
-    folders: list[str] = []
-    for option in ("log", "run", "db"):
-        (home / option).mkdir()
-        folders += [f"-{option}", str(home / option)]
-    return [binary, "-nonat", "-nf", "-nc", "-conf", str(home / "conf"), *folders]
+    configure(folder / "conf", variables(address[0]))
+    places = {"conf": "conf", "log": "log", "run": "run", "db": "db", "storage": "storage", "recordings": "recordings"}
+    argv = [binary, "-nonat", "-nf", "-nc", "-np"]  # -np: no real-time priority, the edge is on the same cores
+    for option, name in places.items():
+        (folder / name).mkdir(exist_ok=True)
+        argv += [f"-{option}", str(folder / name)]
+    return argv
 
 
-def with_values(text: str, address: str) -> str:
-    """`vars.xml` with the values of this network. Raises LabError when a variable is not in it (any more)."""
-    values = {"fs_ip": address, "edge_port": str(EDGE_LAN_PORT), "edge_cidr": f"{EDGE_LAN}/32"}
-    for name, value in values.items():
-        text, found = re.subn(rf'data="{name}=[^"]*"', f'data="{name}={value}"', text)
-        if found != 1:
-            raise LabError(f"lab/freeswitch/vars.xml sets {name} {found} times, not once")
-    return text
+@asynccontextmanager
+async def switch(network: Network, folder: Path, kind: Kind, number: int = 0) -> AsyncIterator[Switch]:
+    """Run B2BUA `number` (0, 1) for the length of the block; a FreeSWITCH keeps everything below `folder/fs1`,
+    `folder/fs2`. Raises LabError."""
+    name = f"fs{number + 1}"
+    address = (B2BUA_LAN[number], SIP_PORT)
+    if kind is Kind.FREESWITCH:
+        home = folder / name
+        home.mkdir(exist_ok=True)
+        argv = await trio.to_thread.run_sync(_freeswitch, address, home)
+    else:
+        argv = _stand_in(address)
+    async with daemon(name, argv, folder=folder, namespace=network.ns("lan"), env=python_environment()) as child:
+        running = Switch(name, address, network, child)
+        await child.ready(running.answers, seconds=30.0)
+        await trio.to_thread.run_sync(_insist, kind, child)
+        yield running
 
 
 def _insist(kind: Kind, child: Daemon) -> None:
-    """What answered must be what the verdict's label will say."""
-    program = Path(f"/proc/{child.pid}/exe").resolve()
-    binary = freeswitch_binary()
+    """What answered must be what the verdict's label will say. Raises LabError."""
+    program, binary = Path(f"/proc/{child.pid}/exe").resolve(), freeswitch_binary()
     is_freeswitch = binary is not None and program == Path(binary).resolve()
     if is_freeswitch is not (kind is Kind.FREESWITCH):
         raise LabError(f"{child.name} should be the {kind} but runs {program}")

@@ -150,7 +150,7 @@ class Dialogue:
             other = self._connecting(session, author, phone, fs)
             if other is None:
                 break
-            await self._over(other, STEP_OUT_WAIT)
+            await self._over(session, other, STEP_OUT_WAIT)
         sdp = with_direction(author.original or author.pending or known.original, direction)
         self._speak(x, Offer(fs, author, phone, sdp, self.engine.clock()))
         x.shown = await self.engine.offer(author, phone, sdp)
@@ -318,7 +318,7 @@ class Dialogue:
         session, response = leg.session, None
         for attempt in range(OWN_TRIES):
             while session.offers:
-                await self._over(next(iter(session.offers.values())), OFFER_LIFETIME)
+                await self._over(session, next(iter(session.offers.values())), OFFER_LIFETIME)
             if self.own is None or leg.ended:
                 return None
             session.offers[claim.speaker] = claim
@@ -331,14 +331,14 @@ class Dialogue:
             await trio.sleep(OWN_RETRY_AFTER)
         return response
 
-    async def _over(self, offer: Offer, limit: float) -> None:
+    async def _over(self, session: Session, offer: Offer, limit: float) -> None:
         """Waits until an offer in progress is over, or takes it for lost after `limit` seconds."""
         done = trio.Event()
         offer.when_over.append(done.set)
         with trio.move_on_after(limit) as scope:
             await done.wait()
         if scope.cancelled_caught:
-            offer.author.session.release(offer)
+            session.release(offer)
 
     def _carry(self, leg: Leg, offer: Offer, other: Party) -> None:
         """FreeSWITCH kept the offer (an UPDATE): the other phone is told by a re-INVITE of ours (rule 11)."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
+from proxy.media.dialogue import STEP_OUT_WAIT
+from tests.fake_rtpengine import FakeNode
 from tests.media.ladder import (
     Call,
     Stage,
@@ -12,6 +15,7 @@ from tests.media.ladder import (
     bob,
     crypto,
     establish,
+    on,
     own_media,
     settle,
     way,
@@ -175,3 +179,16 @@ async def test_voice_mail_after_a_busy_callee_takes_over_the_part(stage: Stage) 
     await settle()
     assert stage.commands()[2:] == ["delete"]
     stage.clean()
+
+
+async def test_the_second_re_invite_of_a_step_out_does_not_wait_for_ever(
+    node: FakeNode, autojump_clock: object
+) -> None:
+    async with on(node) as stage:
+        call = await establish(stage)
+        toward_a, toward_b = await step_in(call)
+        await call.b.request(stage.fs(toward_a), from_phone=False)  # and bob never answers
+        started = trio.current_time()
+        second = await call.a.request(stage.fs(toward_b), from_phone=False)
+        assert trio.current_time() - started == pytest.approx(STEP_OUT_WAIT)
+        assert second.refusal is None and stage.commands()[-1] == "offer leg-B>leg-A [pub,pub]"
