@@ -47,7 +47,7 @@ class Verdict:
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.outcome:<11} {self.name:<28} {self.seconds:5.1f} s  {self.reason}"
+        return f"{self.outcome:<11} {self.name:<38} {self.seconds:5.1f} s  {self.reason}"
 
 
 @asynccontextmanager

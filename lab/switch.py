@@ -109,6 +109,8 @@ def _freeswitch(address: Address, folder: Path) -> list[str]:
     binary = freeswitch_binary()
     if binary is None:
         raise LabError("there is no freeswitch binary on this machine")
+    if re.search(r"[\[\]*?{}]", str(folder)):
+        raise LabError(f"FreeSWITCH cannot read its configuration from {folder}: no []*?{{}} in the path, it globs")
     configure(folder / "conf", variables(address[0]))
     places = {"conf": "conf", "log": "log", "run": "run", "db": "db", "storage": "storage", "recordings": "recordings"}
     argv = [binary, "-nonat", "-nf", "-nc", "-np"]  # -np: no real-time priority, the edge is on the same cores

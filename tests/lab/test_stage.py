@@ -51,4 +51,4 @@ async def test_missing_parts_are_unsupported(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_a_verdict_is_a_line() -> None:
     line = str(Verdict("plain_call", Outcome.FAIL, "no INVITE reached the callee", 3.21))
-    assert line == "FAIL        plain_call                     3.2 s  no INVITE reached the callee"
+    assert line == f"FAIL        {'plain_call':<38}   3.2 s  no INVITE reached the callee"

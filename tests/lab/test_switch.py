@@ -112,3 +112,9 @@ async def test_a_kind_that_runs_something_else_is_refused(tmp_path: Path, monkey
             with pytest.raises(LabError, match=r"fs1 should be the freeswitch but runs .*python"):
                 async with switch.switch(network, tmp_path, Kind.FREESWITCH):
                     pytest.fail("the stand-in passed for FreeSWITCH")
+
+
+async def test_a_path_freeswitch_would_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "freeswitch_binary", lambda: "/usr/bin/freeswitch")
+    with pytest.raises(LabError, match=r"cannot read its configuration from .*run\[1\]"):
+        switch._freeswitch(("10.20.0.2", 5060), tmp_path / "run[1]")
