@@ -92,9 +92,8 @@ async def run(scenarios: Sequence[type[Scenario]], options: Options, say: Callab
 
     async def one(scenario: type[Scenario], kind: Kind, label: str) -> None:
         try:
-            verdict = await play(
-                scenario(), kind, folder / folder_name(label), label=label, keep=pause if options.keep else None
-            )
+            where = folder / folder_name(label)
+            verdict = await play(scenario(), kind, where, label=label, keep=pause if options.keep else None)
         finally:
             limiter.release_on_behalf_of(label)
         verdicts.append(verdict)

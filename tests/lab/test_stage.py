@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import requirements, stage
+from lab import requirements
 from lab.stage import Outcome, Verdict, play
 from lab.switch import Kind
 from tests.lab.stories import Breaks, Crashes, Hangs, LeavesACall, LosesRtpengine, Story, left_behind
@@ -27,9 +27,8 @@ from tests.lab.stories import Breaks, Crashes, Hangs, LeavesACall, LosesRtpengin
 )
 @pytest.mark.usefixtures("no_edge")
 async def test_every_ending_has_its_verdict_and_leaves_nothing(
-    story: type[Story], outcome: Outcome, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    story: type[Story], outcome: Outcome, reason: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(stage, "SETTLE", 0.2)
     verdict = await play(story(), Kind.STAND_IN, tmp_path)
     assert verdict.outcome is outcome, verdict.problems
     assert verdict.reason.startswith(reason)
