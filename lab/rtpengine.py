@@ -3,12 +3,13 @@
 Theory of operation. One process per node in the edge's namespace, interfaces `pub` and `lan`, userspace only
 (`--table=-1`), no configuration file (Debian's binds an ng port of its own) and the daemon's *default* `delete-delay`
 of 30 s: an edge that forgets `delete-delay: 0` leaves calls behind, and `calls()` shows them. The client here is a
-datagram and a reply ("cookie SP bencode", rtpengine docs/ng_control_protocol.md): the lab shares no code with the
-client under test.
+datagram and a reply ("cookie SP JSON", which the daemon takes since 10.3, ng_control_protocol.md): it shares neither
+code nor encoding with the client under test.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -16,7 +17,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import bencodepy
 import trio
 
 from lab.namespace import LabError, udp_socket
@@ -54,7 +54,7 @@ class Node:
         with trio.socket.from_stdlib_socket(raw) as sock, trio.move_on_after(seconds):
             try:
                 await sock.connect(self._address)
-                await sock.send(cookie + b" " + bencodepy.encode({"command": command, **arguments}))
+                await sock.send(cookie + b" " + json.dumps({"command": command, **arguments}).encode())
                 while True:
                     got, _, body = (await sock.recv(65535)).partition(b" ")
                     if got == cookie:
@@ -85,18 +85,10 @@ class Node:
 
 
 def _decode(body: bytes) -> dict[str, Any]:
-    reply = _text(bencodepy.decode(body))
+    reply = json.loads(body)
     if not isinstance(reply, dict):
         raise LabError(f"rtpengine sent something that is no dictionary: {body[:80]!r}")
     return reply
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, dict):
-        return {_text(key): _text(item) for key, item in value.items()}
-    return [_text(item) for item in value] if isinstance(value, list) else value
 
 
 @asynccontextmanager

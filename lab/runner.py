@@ -41,8 +41,8 @@ class Options:
 
 def header(kinds: Sequence[Kind]) -> str:
     """Which B2BUA, rtpengine and kernel run."""
-    found = switch.freeswitch_binary()
-    names = [f"FreeSWITCH ({found})" if kind is Kind.FREESWITCH else "stand-in (lab.b2bua)" for kind in kinds]
+    found = switch.freeswitch_version()
+    names = [f"FreeSWITCH {found}" if kind is Kind.FREESWITCH else "stand-in (lab.b2bua)" for kind in kinds]
     if not found:
         names.append("no freeswitch binary here")
     engine = rtpengine.version() or "not installed"

@@ -308,19 +308,29 @@ class Client:
                 await trio.lowlevel.wait_readable(sock)
             except trio.ClosedResourceError:
                 return
-            for _ in range(_DRAIN):
-                if self._sock is not sock:
-                    return
-                try:
-                    datagram = sock.recv(MAX_DATAGRAM)
-                except BlockingIOError:
-                    break
-                except OSError as error:
-                    self._counters.receive_errors += 1
-                    if error.errno in _GONE:
-                        self._note_refusal(error, trio.current_time())
-                    continue
-                self._received(datagram)
+            self.drain()
+
+    def drain(self) -> int:
+        """Take the replies that have arrived, without waiting; returns how many. For programs that poll their sockets
+        themselves under load; otherwise the client does it."""
+        taken = 0
+        while taken < _DRAIN:
+            sock = self._sock
+            if sock is None:
+                break
+            try:
+                datagram = sock.recv(MAX_DATAGRAM)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._counters.receive_errors += 1
+                taken += 1
+                if error.errno in _GONE:
+                    self._note_refusal(error, trio.current_time())
+                continue
+            taken += 1
+            self._received(datagram)
+        return taken
 
     def _received(self, datagram: bytes) -> None:
         try:

@@ -34,6 +34,7 @@ from proxy.media.pool import Pool
 from proxy.media.sampler import Sampler, SamplerConfig
 from proxy.media.session import Session
 from proxy.media.table import MediaTable
+from proxy.pacing import Pacer
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
 from proxy.routing import AnyRoute, Call, Service, is_stateless, load_script
@@ -50,6 +51,7 @@ log = logging.getLogger("proxy")
 
 TICK = 0.1  # seconds: the longest the ticker sleeps; shorter deadlines are met exactly
 FINEST = 0.01  # seconds: the shortest
+PACED_ROUNDS = 10  # looks at the sockets between two looks at the clock, under load
 
 
 class CoreTimers:
@@ -191,7 +193,18 @@ class Edge:
     def start_story(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Run a story as a task of its own."""
         if self.nursery is not None:
-            self.nursery.start_soon(function, *args)
+            self.nursery.start_soon(self._story, function, args)
+
+    async def _story(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+        """The boundary of a story: a bug in it costs its own call, not the others theirs."""
+        try:
+            await function(*args)
+        except Exception:
+            self._internal_error(f"story {getattr(function, '__name__', function)}")
+
+    def _internal_error(self, where: str) -> None:
+        self.stack.stats["internal_errors"] += 1
+        log.exception("internal error (%s); please report it", where)
 
     def _make_call(self, relay: Relay, flow: Flow, behind_nat: bool) -> Call:
         return Call(self.service, relay, flow, behind_nat)
@@ -223,14 +236,20 @@ class Edge:
 
         def received_stateless(data: bytes, addr: Address) -> None:
             assert stateless is not None
-            if stack.tap is not None:
-                stack.tap("in", data, flow(addr))
-            stateless.received(data, flow(addr))
+            try:
+                if stack.tap is not None:
+                    stack.tap("in", data, flow(addr))
+                stateless.received(data, flow(addr))
+            except Exception:
+                self._internal_error(f"datagram from {addr[0]}:{addr[1]}, {data[:60]!r}")
 
         def received(data: bytes, addr: Address) -> None:
-            if stack.tap is not None:
-                stack.tap("in", data, flow(addr))
-            stack.received(data, flow(addr), clock())
+            try:
+                if stack.tap is not None:
+                    stack.tap("in", data, flow(addr))
+                stack.received(data, flow(addr), clock())
+            except Exception:
+                self._internal_error(f"datagram from {addr[0]}:{addr[1]}, {data[:60]!r}")
 
         def unreachable(quoted: bytes, addr: Address) -> None:
             stack.unreachable(quoted, addr, clock())
@@ -238,19 +257,28 @@ class Edge:
         return received if stateless is None else received_stateless, unreachable
 
     async def ticker(self, sockets: list[UdpSocket]) -> None:
-        """Everything that happens by the clock."""
+        """Everything that happens by the clock; under load that includes looking at the sockets (``pacing``)."""
+        pacer = Pacer(sockets, [client.drain for client in self.clients.values()])
         while True:
             now = self.clock()
-            for sock in sockets:
-                sock.report_errors()
-            self.core.tick(now)
-            self.location.tick(now)
-            for dispatcher in self.probed:
-                for destination in dispatcher.due(now):
-                    self._probe(dispatcher, destination, now)
+            try:
+                for sock in sockets:
+                    sock.report_errors()
+                self.core.tick(now)
+                self.location.tick(now)
+                for dispatcher in self.probed:
+                    for destination in dispatcher.due(now):
+                        self._probe(dispatcher, destination, now)
+            except Exception:
+                self._internal_error("timer")
             due = self.core.next_deadline()
             wait = TICK if due is None else min(max(due - self.clock(), FINEST), TICK)
-            await trio.sleep(wait)
+            if pacer.measure():
+                for _ in range(PACED_ROUNDS):
+                    pacer.round()
+                    await trio.lowlevel.checkpoint()
+            else:
+                await trio.sleep(wait)
 
     def _probe(self, dispatcher: Dispatcher, destination: Destination, now: float) -> None:
         """OPTIONS to one FreeSWITCH or one destination of a set."""

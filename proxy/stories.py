@@ -159,6 +159,9 @@ class Stories:
                 relay.reply_best(result, core.clock())
         except BadMessage as bad:
             relay.reply(bad.status or 400, bad.reason, core.clock())
+        except Exception:
+            relay.reply(500, b"Internal Error", core.clock())
+            raise
         finally:
             relay.story = False
 

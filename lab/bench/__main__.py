@@ -60,7 +60,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--settle", type=float, default=0.0, help="seconds between the load and the second CPU reading")
     parser.add_argument("--runs", type=Path, default=Path("lab-runs"), help="folder for logs and configurations")
-    parser.add_argument("--report", type=Path, help=f"where to write the report (default {REPORT} when all modes ran)")
+    parser.add_argument(
+        "--report", type=Path, help=f"where to write the report (default {REPORT}, by a run of full size)"
+    )
     parser.add_argument("--profile", action="store_true", help="run our side once under cProfile and print the top 30")
     parser.add_argument("--self-check", action="store_true", help="Kamailio on both sides: how far from 1.00 is noise?")
     parser.add_argument(INSIDE, action="store_true", help=argparse.SUPPRESS)
@@ -143,7 +145,7 @@ def bench(options: argparse.Namespace) -> int:
         return 0
     results = measure(options, folder)
     context = Context(datetime.now().date(), machine(), versions(options.modes), load, options.settle)
-    target = options.report or (REPORT if options.modes == list(MODES) and not options.self_check else None)
+    target = options.report or (REPORT if worth_keeping(options) else None)
     (folder / "performance.md").write_text(markdown(results, context))
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -153,6 +155,12 @@ def bench(options: argparse.Namespace) -> int:
     for result in results:
         tell(line(result, load))
     return 1 if any(result.ratio is None for result in results) else 0
+
+
+def worth_keeping(options: argparse.Namespace) -> bool:
+    """Whether a run of this size may replace the report: all modes against every setting of the peer, three pairs."""
+    whole = options.modes == list(MODES) and options.children == [1, 2, 4] and not options.self_check
+    return whole and options.pairs >= 3 and options.calls >= 3000
 
 
 def _terminated(*_: object) -> None:

@@ -1,8 +1,9 @@
 """UDP on trio, built for cost per message: wait until readable, then drain without yielding.
 
-One task per listener waits in ``wait_readable`` and then takes up to ``BATCH`` datagrams with plain non-blocking
-``recvfrom``, handing each to the stack in the same call. Sending is a plain ``sendto``; a full buffer drops the
-datagram as the network would, and counts it.
+One task per listener waits in ``wait_readable`` and then calls ``drain``, which takes up to ``BATCH`` datagrams with
+plain non-blocking ``recvfrom``, handing each to the stack in the same call. Under load ``pacing`` drains instead and
+the task stays parked. Sending is a plain ``sendto``; a full buffer drops the datagram as the network would, and counts
+it.
 
 Unreachable destinations: Linux reports ICMP errors on an unconnected socket only with IP_RECVERR; they then sit in
 the socket's error queue together with the beginning of the datagram that caused them (ip(7)). A pending error also
@@ -64,6 +65,7 @@ class UdpSocket:
         self.unreachable = unreachable
         self.stats = stats
         self.sock = bind(listener)
+        self.drained = 0  # datagrams taken so far
         self._errors: list[tuple[bytes, Address]] = []
         listener.sender = self.send
 
@@ -87,27 +89,38 @@ class UdpSocket:
 
     async def run(self) -> None:
         """Serve the socket until cancelled, then close it."""
-        sock = self.sock
-        received = self.received
-        recvfrom = sock.recvfrom
         try:
             while True:
-                await trio.lowlevel.wait_readable(sock)
-                for _ in range(BATCH):
-                    try:
-                        data, addr = recvfrom(65535)
-                    except BlockingIOError:
-                        break
-                    except OSError:
-                        # An ICMP error of an earlier datagram (or a local error): the queue has the details.
-                        self._collect_errors()
-                        continue
-                    received(data, (addr[0], addr[1]))
-                self._collect_errors()
-                self.report_errors()
+                await trio.lowlevel.wait_readable(self.sock)
+                self.drain()
         finally:
             self.listener.sender = None
-            sock.close()
+            self.sock.close()
+
+    def drain(self) -> int:
+        """Handle the datagrams that are there, at most ``BATCH``, without waiting; returns how many there were."""
+        recvfrom = self.sock.recvfrom
+        received = self.received
+        taken = 0
+        while taken < BATCH:
+            try:
+                data, addr = recvfrom(65535)
+            except BlockingIOError:
+                break
+            except OSError:
+                # An ICMP error of an earlier datagram (or a local error): the queue has the details.
+                if not self._collect_errors():
+                    break
+                continue
+            taken += 1
+            received(data, addr if len(addr) == 2 else (addr[0], addr[1]))
+        if not taken:
+            # Woken for nothing: the error queue alone can make a socket readable, for ever if nobody empties it.
+            self._collect_errors()
+        if self._errors:
+            self.report_errors()
+        self.drained += taken
+        return taken
 
     def _collect_errors(self) -> bool:
         """Take everything out of the error queue; True when there was something."""

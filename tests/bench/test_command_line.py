@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench.__main__ import enter_namespace, main, namespace_command, parse_arguments
+from lab.bench.__main__ import enter_namespace, main, namespace_command, parse_arguments, worth_keeping
 from lab.bench.processes import BenchError
 
 
@@ -21,6 +21,13 @@ def test_choices() -> None:
     options = parse_arguments(["--modes", "P3", "--pairs", "5", "--rate", "500", "--calls", "9", "--children", "2"])
     assert (options.modes, options.pairs, options.rate, options.calls) == (["P3"], 5, 500, 9)
     assert options.children == [2]
+
+
+@pytest.mark.parametrize("small", [["--modes", "P2"], ["--pairs", "2"], ["--calls", "600"], ["--children", "1"]])
+def test_only_a_run_of_full_size_replaces_the_report(small: list[str]) -> None:
+    assert worth_keeping(parse_arguments(["--pairs", "5"]))
+    assert not worth_keeping(parse_arguments(small))
+    assert not worth_keeping(parse_arguments(["--self-check"]))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -104,19 +103,3 @@ async def test_a_broken_build_leaves_nothing(monkeypatch: pytest.MonkeyPatch) ->
         async with topology.build(Shape(caller_nat=Nat.SYMMETRIC)):
             pytest.fail("the rules are nonsense")
     assert set(namespace.kernel_netns.listnetns()) == before
-
-
-async def test_removal_kills_what_is_inside() -> None:
-    async with topology.build(Shape()) as network:
-        argv = ["ip", "netns", "exec", network.ns("lan"), "sleep", "1000"]
-        child = subprocess.Popen(argv)  # noqa: ASYNC220 - a child nobody waits for is the point
-        with trio.fail_after(5):
-            while child.pid not in namespace.processes(network.ns("lan")):  # noqa: ASYNC110 - exec takes a moment
-                await trio.sleep(0.01)
-    assert child.wait(5) == -9
-
-
-def test_errors_name_the_namespace() -> None:
-    with pytest.raises(namespace.LabError, match="mlab-none"):
-        namespace.inside("mlab-none", lambda: None)
-    namespace.remove("mlab-none")

@@ -1,5 +1,4 @@
-"""Two phones of the lab calling each other directly, without edge or B2BUA: what one shows, the other must see and
-hear."""
+"""A phone apart from its calls: what it puts into its requests behind NAT, and how it answers what is no call."""
 
 from __future__ import annotations
 
@@ -10,117 +9,71 @@ import pytest
 import trio
 
 from lab import topology
-from lab.call import IncomingCall, OutgoingCall
-from lab.topology import Shape
+from lab.nat import Nat, public_port
+from lab.sip import Message
+from lab.topology import HOME, Shape
 from lab.ua import Phone, open_phone
 
 pytestmark = pytest.mark.real
-A_TONE, B_TONE, FORK_TONE = 440, 620, 880
-TALK = 0.4
 
 
 @asynccontextmanager
-async def phones() -> AsyncIterator[tuple[Phone, Phone]]:
-    async with (
-        topology.build(Shape()) as network,
-        open_phone(network, "caller", "2000", [A_TONE]) as a,
-        open_phone(network, "callee", "1000", [B_TONE, FORK_TONE]) as b,
-    ):
-        a.proxy, b.proxy = b.sip.address, a.sip.address
-        with trio.fail_after(15):
-            yield a, b
+async def two(shape: Shape) -> AsyncIterator[tuple[Phone, Phone]]:
+    """Caller and callee; the callee plays the caller's edge."""
+    with trio.fail_after(10):
+        async with (
+            topology.build(shape) as network,
+            open_phone(network, "caller", "2000", [440]) as caller,
+            open_phone(network, "callee", "1000", [620]) as callee,
+        ):
+            caller.proxy = callee.sip.address
+            yield caller, callee
 
 
-async def ringing(a: Phone, b: Phone, *, late_offer: bool = False) -> tuple[OutgoingCall, IncomingCall]:
-    call = await a.call("1000", late_offer=late_offer)
-    incoming = await b.next_call()
-    assert incoming is not None
-    incoming.ring()
-    await call.ringing.wait()
-    return call, incoming
-
-
-async def talking(call: OutgoingCall, incoming: IncomingCall) -> None:
-    incoming.answer()
-    assert await call.outcome() == 200
-    await incoming.acked.wait()
-
-
-async def hears(call: OutgoingCall | IncomingCall, tone: int) -> float:
-    since = trio.current_time() + 0.05
-    await trio.sleep_until(since + TALK)
-    return call.hearing.seconds(tone, since)
-
-
-@pytest.mark.parametrize("late_offer", [False, True])
-async def test_call_is_heard_both_ways_and_ends(late_offer: bool) -> None:
-    async with phones() as (a, b):
-        call, incoming = await ringing(a, b, late_offer=late_offer)
-        assert bool(incoming.invite.message.sdp) is not late_offer
-        await talking(call, incoming)
-        assert await hears(call, B_TONE) > TALK - 0.1
-        assert incoming.hearing.seconds(A_TONE) > TALK - 0.1
-        assert call.hearing.seconds(A_TONE) == 0
-        assert call.hearing.sources() == {incoming.port.address}
-        assert await incoming.bye() == 200
-        await call.ended.wait()
-        assert (call.ended_by, incoming.ended_by) == ("BYE from the peer", "own BYE")
-
-
-async def test_hold_silences_one_direction_and_unhold_brings_it_back() -> None:
-    async with phones() as (a, b):
-        call, incoming = await ringing(a, b)
-        await talking(call, incoming)
-        assert await call.hold() == 200
-        assert await hears(call, B_TONE) == 0
-        assert incoming.hearing.seconds(A_TONE, trio.current_time() - TALK) > TALK - 0.1
-        assert await incoming.hold() == 200
-        assert await hears(incoming, A_TONE) == 0
-        assert await call.unhold() == 200
-        assert await hears(call, B_TONE) > TALK - 0.1
-        assert await incoming.unhold() == 200
-        assert await hears(incoming, A_TONE) > TALK - 0.1
-        assert {session for session, _ in call.origins} == {str(1001)}
-        versions = [version for _, version in call.origins]
-        assert versions == sorted(versions)
-        assert versions[-1] > 1
-
-
-async def test_early_media_then_another_branch_answers() -> None:
-    async with phones() as (a, b):
-        call, loser = await ringing(a, b)
-        winner = await loser.fork()
-        loser.progress()
-        await call.early.wait()
-        assert await hears(call, B_TONE) > TALK - 0.1
-        winner.answer()
-        assert await call.outcome() == 200
-        loser.finish("lost")
-        await winner.acked.wait()
-        assert await hears(call, FORK_TONE) > TALK - 0.1
-        assert {response.to.tag for response in call.provisional if response.sdp} == {loser.tag}
-        assert call.final is not None
-        assert call.final.to.tag == winner.tag != loser.tag
-
-
-async def test_cancel() -> None:
-    async with phones() as (a, b):
-        call, incoming = await ringing(a, b)
-        assert await call.cancel() == 200
-        assert await call.outcome() == 487
-        await incoming.ended.wait()
-        assert incoming.ended_by == "CANCEL"
-
-
-async def test_busy() -> None:
-    async with phones() as (a, b):
-        call = await a.call("1000")
-        incoming = await b.next_call()
+async def test_behind_nat_it_writes_the_address_it_knows() -> None:
+    async with two(Shape(caller_nat=Nat.PORT_RESTRICTED)) as (caller, callee):
+        call = await caller.call("1000")
+        incoming = await callee.next_call()
         assert incoming is not None
+        invite, source = incoming.invite.message, incoming.invite.source
+        assert source == ("203.0.113.17", public_port(5060))
+        assert invite["Contact"] == f"<sip:2000@{HOME}:5060>"
+        assert (invite.via.host, invite.via.port) == (HOME, 5060)
+        assert (invite.via.params["received"], invite.via.params["rport"]) == (source[0], str(source[1]))
+        assert f"c=IN IP4 {HOME}" in invite.sdp
+        assert invite.uri == "sip:1000@example.test"
         incoming.reject(486)
-        assert await call.outcome() == 486
+        assert await call.outcome() == 486  # the reply found its way through rport
+
+
+async def test_register_asks_for_a_binding() -> None:
+    async with two(Shape()) as (caller, callee):
+        reply = await caller.register(60)
+        assert reply.status == 405  # a phone is no registrar
+        [request] = [data for _, sent, _, data in callee.sip.log if not sent]
+        parsed = Message.parse_untrusted(request)
+        assert (parsed.method, parsed.uri, parsed["Expires"]) == ("REGISTER", "sip:example.test", "60")
+        assert parsed.to.uri == parsed.from_.uri
+        assert parsed.to.tag == ""
+        assert parsed["Contact"] == "<sip:2000@203.0.113.17:5060>"
+
+
+@pytest.mark.parametrize(
+    ("method", "in_dialog", "status"),
+    [("OPTIONS", False, 200), ("MESSAGE", False, 405), ("BYE", True, 481), ("CANCEL", False, 481), ("INFO", True, 481)],
+)
+async def test_what_is_no_call(method: str, in_dialog: bool, status: int) -> None:
+    async with two(Shape()) as (caller, callee):
+        request = Message(method=method, uri="sip:1000@203.0.113.9")
+        request.headers += [
+            ("From", "<sip:2000@example.test>;tag=a"),
+            ("To", "<sip:1000@example.test>" + (";tag=b" if in_dialog else "")),
+            ("Call-ID", "no-such-call"),
+            ("CSeq", f"1 {method}"),
+        ]
+        assert (await caller.sip.ask(request, callee.sip.address)).status == status
 
 
 async def test_nobody_calls() -> None:
-    async with phones() as (_, b):
-        assert await b.next_call(0.05) is None
+    async with two(Shape()) as (_, callee):
+        assert await callee.next_call(0.05) is None
