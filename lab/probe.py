@@ -1,4 +1,4 @@
-"""Is there SIP on that socket? One OPTIONS, any reply counts."""
+"""Is there SIP on that socket, ready for calls? One OPTIONS; any reply counts but 503, FreeSWITCH's while it starts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from lab.sip import Address, Message
 
 
 async def speaks_sip(namespace: str, source: str, target: Address, seconds: float = 0.3) -> bool:
-    """Send OPTIONS from the address `source` inside the namespace; whether any SIP response comes within `seconds`."""
+    """Send OPTIONS from the address `source` inside the namespace; whether a SIP response other than 503 comes within
+    `seconds`."""
     raw = await trio.to_thread.run_sync(udp_socket, namespace, source)
     with trio.socket.from_stdlib_socket(raw) as sock, trio.move_on_after(seconds):
         try:
             await sock.connect(target)
             await sock.send(_options(target, sock.getsockname()).encode())
-            return (await sock.recv(65535)).startswith(b"SIP/2.0")
+            reply = await sock.recv(65535)
+            if reply.startswith(b"SIP/2.0 ") and not reply.startswith(b"SIP/2.0 503"):
+                return True
+            await trio.sleep(0.05)
         except ConnectionRefusedError:
             await trio.sleep(0.02)
     return False

@@ -9,6 +9,7 @@ killed outright are swept at the start.
 from __future__ import annotations
 
 import platform
+import re
 import signal
 import time
 from collections import Counter
@@ -61,6 +62,12 @@ def exit_code(verdicts: Sequence[Verdict], *, strict: bool) -> int:
     return int(any(verdict.outcome in bad for verdict in verdicts))
 
 
+def folder_name(label: str) -> str:
+    """The run's folder: `plain_call[freeswitch]#2` as `plain_call-freeswitch-2`, for FreeSWITCH reads its includes with
+    glob(7), and a bracket in the path matches nothing."""
+    return re.sub(r"\W+", "-", label).strip("-")
+
+
 def _turns(scenarios: Sequence[type[Scenario]], kinds: Sequence[Kind]) -> Iterator[tuple[str, type[Scenario], Kind]]:
     """(label, scenario, kind) of every run; labels differ, also when a scenario is named twice."""
     seen: Counter[str] = Counter()
@@ -85,7 +92,8 @@ async def run(scenarios: Sequence[type[Scenario]], options: Options, say: Callab
 
     async def one(scenario: type[Scenario], kind: Kind, label: str) -> None:
         try:
-            verdict = await play(scenario(), kind, folder / label, label=label, keep=pause if options.keep else None)
+            where = folder / folder_name(label)
+            verdict = await play(scenario(), kind, where, label=label, keep=pause if options.keep else None)
         finally:
             limiter.release_on_behalf_of(label)
         verdicts.append(verdict)

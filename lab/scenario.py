@@ -149,6 +149,8 @@ class Scenario(ABC):
     settings: ClassVar[EdgeSettings] = EdgeSettings()
     timeout: ClassVar[float] = 30.0
     """Seconds `run` may take."""
+    settle: ClassVar[float] = 2.0
+    """Seconds the edge has after it to delete media and sessions."""
 
     @abstractmethod
     async def run(self, lab: Lab) -> None:

@@ -24,9 +24,6 @@ from lab.namespace import LabError
 from lab.scenario import Failed, Findings, Lab, Scenario
 from lab.switch import Kind
 
-SETTLE = 2.0
-"""Seconds the edge has after the last BYE to delete media and sessions."""
-
 
 class Outcome(StrEnum):
     """How a run ended."""
@@ -47,7 +44,7 @@ class Verdict:
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.outcome:<11} {self.name:<28} {self.seconds:5.1f} s  {self.reason}"
+        return f"{self.outcome:<11} {self.name:<38} {self.seconds:5.1f} s  {self.reason}"
 
 
 @asynccontextmanager
@@ -113,24 +110,24 @@ async def _story(scenario: Scenario, lab: Lab, see: Findings) -> None:
         see.problems.append(str(error))
     else:
         scenario.check(see)
-    await _afterwards(lab, see)
+    await _afterwards(lab, see, scenario.settle)
 
 
-async def _afterwards(lab: Lab, see: Findings) -> None:
+async def _afterwards(lab: Lab, see: Findings, settle: float) -> None:
     """What must hold after every story."""
     dead = [death for daemon in lab.daemons if (death := daemon.death())]
     see.problems += dead
     if dead:
         return
     left: list[str] = []
-    with trio.move_on_after(SETTLE):
-        while left := await _leftovers(lab):  # noqa: ASYNC110 - another process's state: nothing to wait on
+    with trio.move_on_after(settle):
+        while left := await _leftovers(lab, settle):  # noqa: ASYNC110 - another process's state: nothing to wait on
             await trio.sleep(0.1)
     see.problems += left
 
 
-async def _leftovers(lab: Lab) -> list[str]:
-    left, late = [], f"{SETTLE:g} s after the end"
+async def _leftovers(lab: Lab, settle: float) -> list[str]:
+    left, late = [], f"{settle:g} s after the end"
     for node in lab.nodes:
         if node.daemon.killed:
             continue

@@ -1,9 +1,10 @@
 """The B2BUAs of a scenario: FreeSWITCH where it is installed, and the stand-in that behaves like it.
 
 Theory of operation. A `Switch` is one process in the LAN namespace on an address of its own, port 5060, that sends
-its second legs to the edge's LAN socket. Ready means that it answers OPTIONS. FreeSWITCH runs with the example
-configuration of `lab/freeswitch/`: `configure` copies it into the run's folder and fills in `vars.xml`, nothing else.
-`kinds()` says what this machine can run.
+its second legs to the edge's LAN socket. Ready means that it answers OPTIONS *and* that the process is the program
+asked for: the two answer alike, and a verdict that names one must not come from the other. FreeSWITCH runs with the
+example configuration of `lab/freeswitch/`: `configure` copies it into the run's folder and fills in `vars.xml`,
+nothing else. `kinds()` says what this machine can run.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Switch:
         self.name, self.address, self.daemon, self._network = name, address, child, network
 
     async def answers(self) -> bool:
-        """Whether it answers OPTIONS with anything."""
+        """Whether it answers OPTIONS and does not say 503."""
         return await speaks_sip(self._network.ns("edge"), EDGE_LAN, self.address)
 
 
@@ -108,6 +109,8 @@ def _freeswitch(address: Address, folder: Path) -> list[str]:
     binary = freeswitch_binary()
     if binary is None:
         raise LabError("there is no freeswitch binary on this machine")
+    if re.search(r"[\[\]*?{}]", str(folder)):
+        raise LabError(f"FreeSWITCH cannot read its configuration from {folder}: no []*?{{}} in the path, it globs")
     configure(folder / "conf", variables(address[0]))
     places = {"conf": "conf", "log": "log", "run": "run", "db": "db", "storage": "storage", "recordings": "recordings"}
     argv = [binary, "-nonat", "-nf", "-nc", "-np"]  # -np: no real-time priority, the edge is on the same cores
@@ -132,4 +135,13 @@ async def switch(network: Network, folder: Path, kind: Kind, number: int = 0) ->
     async with daemon(name, argv, folder=folder, namespace=network.ns("lan"), env=python_environment()) as child:
         running = Switch(name, address, network, child)
         await child.ready(running.answers, seconds=30.0)
+        await trio.to_thread.run_sync(_insist, kind, child)
         yield running
+
+
+def _insist(kind: Kind, child: Daemon) -> None:
+    """What answered must be what the verdict's label will say. Raises LabError."""
+    program, binary = Path(f"/proc/{child.pid}/exe").resolve(), freeswitch_binary()
+    is_freeswitch = binary is not None and program == Path(binary).resolve()
+    if is_freeswitch is not (kind is Kind.FREESWITCH):
+        raise LabError(f"{child.name} should be the {kind} but runs {program}")

@@ -35,6 +35,7 @@ class LossySignalling(Scenario):
     summary = f"{LOSS} % of the phones' SIP packets are lost: calls still connect, talk and end"
     settings = EdgeSettings(timers={"first_reply": 16.0})
     timeout = 90.0
+    settle = 33.0  # a BYE whose replies are lost is repeated for 64*T1 = 32 s (RFC 3261 17.1.2.2 timer F)
 
     def __init__(self) -> None:
         self.calls: list[tuple[OutgoingCall, IncomingCall, float, float]] = []

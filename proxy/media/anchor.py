@@ -216,6 +216,7 @@ class Anchor:
         self.table.drop_leg(leg)
         session, former = leg.session, leg.former
         session.legs.remove(leg)
+        session.ended_legs.append(leg)
         self.engine.note(session, f"leg {leg.name} ended")
         for offer in list(session.offers.values()):
             if offer.speaker in leg.parties:
@@ -402,7 +403,6 @@ class Anchor:
                 origin=session.new_origin(),
             )  # fmt: skip
         session.legs.append(leg)
-        session.all_legs.append(leg)
         self.table.add_leg(leg)
         return leg
 

@@ -25,9 +25,8 @@ def move(engine: Engine, leg: Leg, session: Session) -> None:
     leg.session, leg.phone, leg.fs, leg.name = session, phone, fs, name
     for x in leg.exchanges:
         x.fork = None
-    for here, there in ((old.legs, session.legs), (old.all_legs, session.all_legs)):
-        here.remove(leg)
-        there.insert(0 if name == "A" else len(there), leg)
+    old.legs.remove(leg)
+    session.legs.append(leg)
     for rendition in list(before.made_for.values()):
         alias = Rendition(
             phone, rendition.receiver, rendition.original, rendition.made, rendition.plain, rendition.profile,
@@ -87,7 +86,6 @@ def move_back(leg: Leg) -> None:
     """The move was refused: everything is as it was before."""
     former, leg.former = leg.former, None
     assert former is not None
-    for here, there in ((leg.session.legs, former.session.legs), (leg.session.all_legs, former.session.all_legs)):
-        here.remove(leg)
-        there.append(leg)
+    leg.session.legs.remove(leg)
+    former.session.legs.append(leg)
     leg.session, leg.phone, leg.fs, leg.name = former.session, former.phone, former.fs, former.name

@@ -294,7 +294,7 @@ class Former:
 class Session:
     """One call. `id`: the ng call-id, fresh per session. `node`: name of the rtpengine node, empty before the
     first offer. `expected`: the party the first offer was made for, before anybody has taken the part (rules 5 and 7).
-    `legs`: the live ones. `all_legs`: those and the ended ones, in the order they came.
+    `legs`: the live ones; `ended_legs`: the others.
     `stale`: callees that failed without early media, whose ng branch goes when another takes over or the call ends.
     `created`: monotonic seconds; `created_epoch`: seconds since 1970. `sample`: filled by the sampler."""
 
@@ -306,7 +306,7 @@ class Session:
         self.node = ""
         self.state = "early"
         self.legs: list[Leg] = []
-        self.all_legs: list[Leg] = []
+        self.ended_legs: list[Leg] = []
         self.expected: Party | None = None
         self.offers: dict[Party, Offer] = {}
         self.handed: dict[tuple[bytes, bytes], Rendition] = {}
@@ -334,7 +334,7 @@ class Session:
     @property
     def bridged(self) -> bool:
         """Whether FreeSWITCH has already sent the call on (a second leg exists or existed)."""
-        return len(self.all_legs) > 1
+        return len(self.legs) + len(self.ended_legs) > 1
 
     def note(self, epoch: float, text: str) -> None:
         """One line for the timeline that operators see."""
@@ -405,6 +405,11 @@ class Session:
         return any(o.speaker is not speaker and now - o.started < OFFER_LIFETIME for o in self.offers.values())
 
     # -- what operators see --------------------------------------------------------------------------------------------
+
+    @property
+    def all_legs(self) -> list[Leg]:
+        """Live and ended legs in the order of their names: A, B, B2, ..."""
+        return sorted([*self.ended_legs, *self.legs], key=lambda leg: (len(leg.name), leg.name))
 
     @property
     def call_ids(self) -> list[bytes]:

@@ -46,6 +46,7 @@ class Story(Scenario):
 
     name = "story"
     summary = "for tests"
+    settle = 0.2
     prefix: ClassVar[str] = ""
     pids: ClassVar[list[int]] = []
     started: ClassVar[trio.Event]

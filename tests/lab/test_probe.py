@@ -22,3 +22,19 @@ async def test_who_answers() -> None:
             assert not await speaks_sip(from_there, address, (phone.sip.address[0], 5099), seconds=0.1)
             with await network.socket("carrier", 5060) as mute:
                 assert not await speaks_sip(from_there, address, mute.getsockname(), seconds=0.1)
+
+
+@pytest.mark.parametrize(("status", "ready"), [(b"200 OK", True), (b"404 Not Found", True), (b"503 Busy", False)])
+async def test_a_503_is_not_ready(status: bytes, ready: bool) -> None:
+    """FreeSWITCH 1.10.12 says 503 to OPTIONS and INVITE for a second or two after it opened its socket."""
+    with trio.fail_after(10):
+        async with topology.build(Shape()) as network, trio.open_nursery() as nursery:
+            with await network.socket("callee", 5060) as sock:
+
+                async def answer() -> None:
+                    _, source = await sock.recvfrom(2048)
+                    await sock.sendto(b"SIP/2.0 " + status + b"\r\n\r\n", source)
+
+                nursery.start_soon(answer)
+                address = network.site("caller").host
+                assert await speaks_sip(network.ns("caller"), address, sock.getsockname()) is ready

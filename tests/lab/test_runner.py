@@ -74,3 +74,18 @@ def test_exit_codes(outcomes: tuple[Outcome, ...], code: int, strict: int) -> No
 def test_lines() -> None:
     lines = verdicts(Outcome.PASS, Outcome.FAIL, Outcome.PASS, Outcome.UNSUPPORTED)
     assert summary(lines) == "lab: 2 passed, 1 failed, 1 unsupported"
+
+
+def test_folders_have_names_freeswitch_can_read() -> None:
+    labels = [
+        "plain_call",
+        "plain_call[freeswitch]",
+        "plain_call[stand-in]",
+        "plain_call[freeswitch]#2",
+        "plain_call#2",
+    ]
+    names = [runner.folder_name(label) for label in labels]
+    assert names[0] == "plain_call"
+    assert names[3] == "plain_call-freeswitch-2"
+    assert len(set(names)) == len(names)
+    assert not any(char in name for name in names for char in "[]*?{}# ")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import requirements, stage
+from lab import requirements
 from lab.stage import Outcome, Verdict, play
 from lab.switch import Kind
 from tests.lab.stories import Breaks, Crashes, Hangs, LeavesACall, LosesRtpengine, Story, left_behind
@@ -27,9 +27,8 @@ from tests.lab.stories import Breaks, Crashes, Hangs, LeavesACall, LosesRtpengin
 )
 @pytest.mark.usefixtures("no_edge")
 async def test_every_ending_has_its_verdict_and_leaves_nothing(
-    story: type[Story], outcome: Outcome, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    story: type[Story], outcome: Outcome, reason: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(stage, "SETTLE", 0.2)
     verdict = await play(story(), Kind.STAND_IN, tmp_path)
     assert verdict.outcome is outcome, verdict.problems
     assert verdict.reason.startswith(reason)
@@ -51,4 +50,4 @@ async def test_missing_parts_are_unsupported(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_a_verdict_is_a_line() -> None:
     line = str(Verdict("plain_call", Outcome.FAIL, "no INVITE reached the callee", 3.21))
-    assert line == "FAIL        plain_call                     3.2 s  no INVITE reached the callee"
+    assert line == f"FAIL        {'plain_call':<38}   3.2 s  no INVITE reached the callee"

@@ -88,3 +88,33 @@ def test_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert switch.kinds() == [Kind.STAND_IN]
     monkeypatch.setattr(switch, "freeswitch_binary", lambda: "/usr/bin/freeswitch")
     assert switch.kinds() == [Kind.FREESWITCH, Kind.STAND_IN]
+
+
+@pytest.mark.real
+async def test_freeswitch_comes_up_and_is_freeswitch(tmp_path: Path) -> None:
+    if switch.freeswitch_binary() is None:
+        with pytest.raises(LabError, match="there is no freeswitch binary on this machine"):
+            async with topology.build(Shape()) as network, switch.switch(network, tmp_path, Kind.FREESWITCH):
+                pass
+        return
+    with trio.fail_after(40):
+        async with topology.build(Shape()) as network, switch.switch(network, tmp_path, Kind.FREESWITCH) as running:
+            assert os.readlink(f"/proc/{running.daemon.pid}/exe").endswith("/freeswitch")
+            assert await running.answers()
+
+
+@pytest.mark.real
+async def test_a_kind_that_runs_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verdict must not say FreeSWITCH when the stand-in was running."""
+    monkeypatch.setattr(switch, "_freeswitch", lambda address, _home: switch._stand_in(address))
+    with trio.fail_after(20):
+        async with topology.build(Shape()) as network:
+            with pytest.raises(LabError, match=r"fs1 should be the freeswitch but runs .*python"):
+                async with switch.switch(network, tmp_path, Kind.FREESWITCH):
+                    pytest.fail("the stand-in passed for FreeSWITCH")
+
+
+async def test_a_path_freeswitch_would_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "freeswitch_binary", lambda: "/usr/bin/freeswitch")
+    with pytest.raises(LabError, match=r"cannot read its configuration from .*run\[1\]"):
+        switch._freeswitch(("10.20.0.2", 5060), tmp_path / "run[1]")

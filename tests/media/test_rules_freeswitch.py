@@ -181,9 +181,7 @@ async def test_voice_mail_after_a_busy_callee_takes_over_the_part(stage: Stage) 
     stage.clean()
 
 
-async def test_the_second_re_invite_of_a_step_out_does_not_wait_for_ever(
-    node: FakeNode, autojump_clock: object
-) -> None:
+async def test_the_second_re_invite_of_a_step_out_waits_a_while_only(node: FakeNode, autojump_clock: object) -> None:
     async with on(node) as stage:
         call = await establish(stage)
         toward_a, toward_b = await step_in(call)
