@@ -139,6 +139,7 @@ class Party:
         self.shown = contact or addr
         self.rport = False
         self.answers_probes = True
+        self.probe_code = 200
         self.calls: dict[str, Call] = {}
         self.reprint = FreeSwitch()
 
@@ -343,7 +344,7 @@ class World:
         return send
 
     async def _answer_probe(self, party: Party, listener: str, probe: Message) -> None:
-        self.inject(party.name, probe.response(200, tag="probe").encode(), listener)
+        self.inject(party.name, probe.response(party.probe_code, tag="probe").encode(), listener)
 
     def take(self) -> list[Packet]:
         """What the edge has sent since the last call."""

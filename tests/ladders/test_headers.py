@@ -80,8 +80,8 @@ async def test_folded_headers(world: World) -> None:
     """RFC 3261 7.3.1: a line that begins with white space continues the one before."""
     folded = [
         b"Via: SIP/2.0/UDP\r\n 203.0.113.8\r\n\t;branch=z9hG4bKshape", b"Max-Forwards:\r\n  70",
-        b"From:\r\n <sip:caller@203.0.113.8>\r\n ;tag=shape", b"To: <sip:1000@198.51.100.1>", b"Call-ID:\r\n shape@test",
-        b"CSeq: 7\r\n MESSAGE", b"Subject: I know you're there,\r\n               pick up the phone",
+        b"From:\r\n <sip:caller@203.0.113.8>\r\n ;tag=shape", b"To: <sip:1000@198.51.100.1>",
+        b"Call-ID:\r\n shape@test", b"CSeq: 7\r\n MESSAGE", b"Subject: I know you're there,\r\n               pick up the phone",
     ]  # fmt: skip
     sent = await forwarded(world, message(*folded))
     assert b"\r\nSubject: I know you're there,\r\n               pick up the phone\r\n" in sent
@@ -158,7 +158,7 @@ async def test_a_request_that_grows_beyond_a_datagram_is_answered_513(world: Wor
 
 
 async def test_odd_but_legal_names(world: World) -> None:
-    """Quoted commas and semicolons, escapes, a display name with an escaped quote, an unknown method, a tel URI in To."""
+    """Quoted commas and semicolons, escapes, a display name with an escaped quote, an unknown method, tel URIs."""
     lines = [
         HEAD[0], b"Max-Forwards: 70", b'From: "A \\" B; , <x>" <sip:ca%6Cler@203.0.113.8;x=y>;z=",;";tag=shape',
         b"To: <tel:+15551234>", b"Call-ID: shape@test", b"CSeq: 7 STRANGE", b'Contact: "<" <sip:caller@203.0.113.8>',
