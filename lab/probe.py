@@ -1,6 +1,8 @@
-"""Is there SIP on that socket? One OPTIONS, any reply counts."""
+"""Is there SIP on that socket? One OPTIONS, and what it is answered."""
 
 from __future__ import annotations
+
+import re
 
 import trio
 
@@ -8,17 +10,19 @@ from lab.namespace import udp_socket
 from lab.sip import Address, Message
 
 
-async def speaks_sip(namespace: str, source: str, target: Address, seconds: float = 0.3) -> bool:
-    """Send OPTIONS from the address `source` inside the namespace; whether any SIP response comes within `seconds`."""
+async def options(namespace: str, source: str, target: Address, seconds: float = 0.3) -> int | None:
+    """Send OPTIONS from the address `source` inside the namespace; the status of the SIP response that comes within
+    `seconds`, None when none does."""
     raw = await trio.to_thread.run_sync(udp_socket, namespace, source)
     with trio.socket.from_stdlib_socket(raw) as sock, trio.move_on_after(seconds):
         try:
             await sock.connect(target)
             await sock.send(_options(target, sock.getsockname()).encode())
-            return (await sock.recv(65535)).startswith(b"SIP/2.0")
+            status = re.match(rb"SIP/2\.0 (\d{3}) ", await sock.recv(65535))
+            return int(status[1]) if status else None
         except ConnectionRefusedError:
             await trio.sleep(0.02)
-    return False
+    return None
 
 
 def _options(target: Address, local: Address) -> Message:

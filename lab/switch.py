@@ -1,7 +1,7 @@
 """The B2BUAs of a scenario: FreeSWITCH where it is installed, and the stand-in that behaves like it.
 
 Theory of operation. A `Switch` is one process in the LAN namespace on an address of its own, port 5060, that sends
-its second legs to the edge's LAN socket. Ready means that it answers OPTIONS. FreeSWITCH runs with the example
+its second legs to the edge's LAN socket. Ready means that it answers OPTIONS with 200. FreeSWITCH runs with the example
 configuration of `lab/freeswitch/`: `configure` copies it into the run's folder and fills in `vars.xml`, nothing else.
 `kinds()` says what this machine can run.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 import trio
 
 from lab.namespace import LabError
-from lab.probe import speaks_sip
+from lab.probe import options
 from lab.process import Daemon, daemon, python_environment, python_module
 from lab.sip import Address
 from lab.topology import B2BUA_LAN, EDGE_LAN, Network
@@ -69,8 +69,8 @@ class Switch:
         self.name, self.address, self.daemon, self._network = name, address, child, network
 
     async def answers(self) -> bool:
-        """Whether it answers OPTIONS with anything."""
-        return await speaks_sip(self._network.ns("edge"), EDGE_LAN, self.address)
+        """Whether it answers OPTIONS with 200: a FreeSWITCH that is not yet ready for calls says 503."""
+        return await options(self._network.ns("edge"), EDGE_LAN, self.address) == 200
 
 
 def variables(address: str) -> dict[str, str]:
