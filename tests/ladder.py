@@ -201,7 +201,7 @@ class Ladder:
         return f"edge.{packet.via} -> {packet.to}  {packet.summary}" + (f"  [{call}]" if call != "A" else "")
 
     def _problem(self, step: Step, packet: Packet) -> str:
-        """"" when the packet is what the step says, "other" when it is another message, else what differs."""
+        """ "" when the packet is what the step says, "other" when it is another message, else what differs."""
         message = packet.message
         call_id = self.names.setdefault(step.call, message.call_id)
         _, _, listener = step.source.partition(".")

@@ -232,7 +232,9 @@ async def test_requests_that_cannot_be_read_are_answered_400_once(world: World) 
 
 
 async def test_what_is_not_sip_gets_silence(world: World) -> None:
-    for number, data in enumerate((b"x", b"\xff" * 1400, b"GET / HTTP/1.1\r\n\r\n", b"SIP/2.0 200 OK\r\n\r\n", b"\x16\x03\x01"), 1):
+    for number, data in enumerate(
+        (b"x", b"\xff" * 1400, b"GET / HTTP/1.1\r\n\r\n", b"SIP/2.0 200 OK\r\n\r\n", b"\x16\x03\x01"), 1
+    ):
         world.inject("stranger", data)
         assert world.stats["bad_messages"] == number, data
     world.inject("stranger", b"\r\n\r\n")  # a keep-alive
