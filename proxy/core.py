@@ -81,7 +81,7 @@ class Core:
         self.resolve: Callable[[Uri], Awaitable[Address | None]] | None = None
         self.known_address: Callable[[Address], bool] = lambda addr: False
         self.make_call: Callable[[Relay, Flow, bool], Call] | None = None
-        self.refuse_callee: Callable[[Dialog, int], None] = lambda dialog, cseq: None
+        self.refuse_callee: Callable[[Dialog, int, bytes], None] = lambda dialog, cseq, reason: None
         self.end_session: Callable[[Dialog, bytes], None] = lambda dialog, reason: None
         self._nat_results: dict[tuple[bytes, bytes, int | None, Address], bool] = {}
         self._alarms: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -151,8 +151,12 @@ class Core:
                 self._nat_results.clear()
             known = self._nat_results[key] = bool(nat.nat_uac_test(request, flow.addr, 19))
         behind_nat = known
-        if behind_nat and request.method != "REGISTER":
-            self.add_alias(request, flow.addr)
+        if behind_nat:
+            if via.rport is None:  # as Kamailio's force_rport: the Via says where we answer
+                marked = via.with_params(received=host.encode(), rport=b"%d" % flow.addr[1])
+                request.replace_first_value(H.VIA, marked)
+            if request.method != "REGISTER":
+                self.add_alias(request, flow.addr)
         return behind_nat
 
     def add_alias(self, message: Request | Response, addr: Address) -> None:
@@ -182,7 +186,8 @@ class Core:
         """Answer statelessly (RFC 3261 8.2.7); the ACK that may follow finds no transaction and no Route and is
         dropped."""
         response = make_response(request, code, reason, to_tag=self.local_tag(request), extra=extra or [])
-        self.stack.send_stateless(response, reply_flow(request, flow, request.via.rport is not None))
+        trusted = flow.listener.side == "lan" and self.is_freeswitch(flow.addr[0])
+        self.stack.send_stateless(response, reply_flow(request, flow, not trusted))
 
     def on_cancel(self, request: Request, flow: Flow, key: ServerKey, invite: Transaction | None, now: float) -> None:
         """CANCEL is hop by hop (RFC 3261 16.10): answered here, sent on as our own to every pending branch."""
@@ -239,6 +244,8 @@ class Core:
             return None, None
         leaves = taken[-1].listener
         dialog = self.dialogs.find(request)
+        if dialog is not None and not dialog.between(request):
+            dialog = None  # another fork's dialog: it passes by its token, what it does is no concern of this one
         if dialog is None:
             verified = self.verify_token(taken[0].token, request.call_id)
             if verified is None:

@@ -146,6 +146,11 @@ class Dialog:
         """True when ``request`` travels from the dialog's caller to its callee."""
         return request.from_tag == self.caller.tag
 
+    def between(self, request: Request) -> bool:
+        """False for a request of another dialog that the same INVITE made: a second fork answered as well."""
+        tag = self.callee.tag
+        return not tag or tag in (request.to_tag, request.from_tag)
+
     def map_for(self, from_caller: bool) -> CSeqMap:
         """The CSeq map of requests sent by that side."""
         return self.down if from_caller else self.up

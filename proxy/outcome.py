@@ -115,13 +115,8 @@ class Outcome:
             self.core.anchor.leg_ended(relay.leg)
 
     def _confirmed(self, relay: Relay, dialog: Dialog, branch: Branch | None, response: Response, now: float) -> None:
-        dialog.learn_confirmed(response, now)
-        callee = dialog.callee
-        self.core.learn_contact(callee, response)
         if branch is not None:
-            callee.flow_addr = branch.target.flow.addr
-            callee.listener = branch.target.flow.listener
-        callee.routes = self._routes_beyond(response)
+            self._meet_callee(dialog, branch, response, now)
         self._refresh(dialog, response, now)
         if dialog.leg is not None:
             self.core.alarm(now + self.core.timers.ack, self._ack_due, dialog)
@@ -132,13 +127,33 @@ class Outcome:
         core.stats["answers_refused"] += 1
         dialog = relay.dialog
         if response.code < 300 and dialog is not None and relay.initial and branch.final is None:
-            dialog.learn_confirmed(response, core.clock())
-            core.learn_contact(dialog.callee, response)
-            dialog.callee.flow_addr = branch.target.flow.addr
-            dialog.callee.routes = self._routes_beyond(response)
-            core.refuse_callee(dialog, response.cseq)
+            self._meet_callee(dialog, branch, response, core.clock())
+            core.refuse_callee(dialog, response.cseq, b'SIP;cause=488;text="Media refused"')
         branch.local = True
         return relay.local_response(refusal.code, refusal.reason)
+
+    def unwanted_2xx(self, relay: Relay, branch: Branch, response: Response, now: float) -> None:
+        """A 2xx to an INVITE that has been given up (408 has gone up) or answered otherwise: the callee believes in a
+        call nobody is in. ACK it, and hang up; only ACK it when it comes again."""
+        core = self.core
+        request = relay.request
+        listener = branch.target.flow.listener
+        caller = Side(request.from_tag, request.get(H.FROM) or b"", listener)
+        dialog = Dialog(request.call_id, caller, Side(b"", request.get(H.TO) or b"", listener))
+        dialog.down.outgoing(response.cseq)
+        self._meet_callee(dialog, branch, response, now)
+        first = response.to_tag not in relay.sent_2xx
+        relay.sent_2xx[response.to_tag] = b""
+        core.stats["answers_too_late"] += first
+        core.refuse_callee(dialog, response.cseq, b'SIP;cause=487;text="Answered too late"' if first else b"")
+
+    def _meet_callee(self, dialog: Dialog, branch: Branch, response: Response, now: float) -> None:
+        """Who and where the callee is, from its 2xx."""
+        dialog.learn_confirmed(response, now)
+        self.core.learn_contact(dialog.callee, response)
+        dialog.callee.flow_addr = branch.target.flow.addr
+        dialog.callee.listener = branch.target.flow.listener
+        dialog.callee.routes = self._routes_beyond(response)
 
     def _routes_beyond(self, response: Response) -> list[bytes]:
         """Route values from us to the callee: the Record-Routes above ours, nearest first (RFC 3261 12.1.2)."""

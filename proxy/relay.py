@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.flow import Address, Flow
-from proxy.forward import strip_via
 from proxy.sip.message import H, Request, Response, make_cancel, make_response
+from proxy.sip.transaction import TERMINATED
 from proxy.stack import Transaction
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Branch:
         "cancel_wanted",
         "cancelled",
         "final",
+        "given_up",
         "leg",
         "local",
         "relay",
@@ -87,6 +88,7 @@ class Branch:
         self.tx: Transaction | None = None
         self.final: Response | None = None
         self.local = False  # the final response was made here
+        self.given_up = False  # nobody waits for the peer's responses any more
         self.answered = False  # anything at all came back
         self.cancel_wanted = False
         self.cancelled = False
@@ -105,27 +107,34 @@ class Branch:
             elif not self.answered:
                 report("ok")
         self.answered = True
+        if response.ids.count(H.VIA) < 2 and len(response.values(H.VIA)) < 2:
+            self._without_via(response, now)
+            return
         if response.code < 200:
             if self.cancel_wanted and not self.cancelled:
                 self._send_cancel(now)
-            if response.code == 100:
+            if response.code == 100 or self.given_up:
                 return
             if relay.is_invite:
                 self.timer_c_at = now + relay.core.timers.timer_c
+        elif relay.is_invite and response.code < 300 and (self.given_up or relay.final_code >= 300):
+            relay.core.outcome.unwanted_2xx(relay, self, response, now)
+            return
         if relay.media_must_see(response):
             relay.queue.append((self, response))
             relay.wake()
             return
         relay.process(self, response, now)
 
+    def _without_via(self, response: Response, now: float) -> None:
+        """Only our own Via is left: the peer has lost the others, and RFC 3261 16.7 item 3 forbids to pass it on."""
+        if response.code >= 200:
+            self.fail(502, now, "bad_response")
+            if self.relay.is_invite and response.code < 300:
+                self.relay.core.outcome.unwanted_2xx(self.relay, self, response, now)
+
     def on_timeout(self, tx: Transaction, now: float) -> None:
         """Timer B or F: nobody answered."""
-        if not self.relay.is_invite:
-            # RFC 4320 4.2: no 408 for non-INVITE; the client's own timer has run out as well.
-            self.final = self.relay.local_response(408)
-            self.local = True
-            self.relay.give_up_quietly(self, now)
-            return
         self.fail(408, now, "timeout")
 
     def on_unreachable(self, tx: Transaction, now: float) -> None:
@@ -135,13 +144,12 @@ class Branch:
     # -- our own doing --------------------------------------------------------------------------------------------
 
     def fail(self, code: int, now: float, why: str) -> None:
-        """End this branch with a response of our own: the one place where 408 and 503 are made (RFC 3261 16.8,
-        16.9)."""
+        """End this branch with a response of our own: the one place that makes 408 and 503 (RFC 3261 16.8, 16.9)."""
         if self.final is not None:
             return
         if self.target.report is not None and not (self.answered and why == "timeout"):
             self.target.report(why)
-        self.local = True
+        self.local = self.given_up = True
         relay = self.relay
         relay.core.stats[f"branch_{why}"] += 1
         response = relay.local_response(487 if relay.cancelled else code)
@@ -174,10 +182,15 @@ class Branch:
         self.fail(487, now, "cancelled")
 
     def first_reply_due(self, now: float) -> None:
-        """No response of any kind in time."""
-        if not self.answered and self.final is None:
-            self.relay.core.drop_client(self.tx)
+        """No response of any kind in time. Should one come later, a provisional one is answered with CANCEL."""
+        if not self.answered and self.final is None and self.tx is not None:
+            self.relay.core.stack.hush(self.tx)
+            self.cancel(now)
             self.fail(408, now, "timeout")
+
+    def too_large(self, now: float) -> None:
+        """With our headers on it the request does not fit into a datagram (RFC 3261 21.5.14)."""
+        self.fail(513, now, "too_large")
 
     def invite_due(self, now: float) -> None:
         """The INVITE timer, or timer C (RFC 3261 16.8): ringing for too long."""
@@ -275,6 +288,9 @@ class Relay:
         self.branches.append(branch)
         self.round.append(branch)
         branch.tx = core.stack.send_request(branch.request, branch.branch, branch.target.flow, branch, now)
+        if branch.tx.state is TERMINATED:
+            core.alarm(now, branch.too_large)  # soon, not now: the round's other branches are still to be sent
+            return
         if self.is_invite:
             first = branch.target.first_reply
             core.alarm(now + (core.timers.first_reply if first is None else first), branch.first_reply_due)
@@ -319,7 +335,14 @@ class Relay:
         if code >= 600:
             self.cancel_others(branch, now)
         if self.result is None and all(other.final is not None for other in self.round):
-            self.finish_round(best_of(self.round), now)
+            self.finish_round(self._best(), now)
+
+    def _best(self) -> Response:
+        """What a failed round comes to; of a cancelled request 487 (RFC 3261 9.2), whatever failed before."""
+        if not self.cancelled:
+            return best_of(self.round)
+        finals = (branch.final for branch in self.round)
+        return next((one for one in finals if one is not None and one.code == 487), None) or self.local_response(487)
 
     def _pass_2xx(self, branch: Branch, response: Response, now: float) -> None:
         tag = response.to_tag
@@ -351,9 +374,14 @@ class Relay:
             return
         chosen = next((branch for branch in self.round if branch.final is best), None)
         if best.code == 503 and chosen is not None:
-            # A 503 says that *we* cannot take requests: pass a branch's failure on as 500 (16.7 item 6), but let our own
-            # 503 stand (no rtpengine takes the call: the next request would fare no better).
+            # A 503 says that *we* cannot take requests: pass a branch's failure on as 500 (16.7 item 6), but let our
+            # own 503 stand (no rtpengine takes the call: the next request would fare no better).
             best.set_status(500, b"Server Internal Error")
+        if best.code == 408 and not self.is_invite and (chosen is None or chosen.local):
+            # RFC 4320 4.2: no 408 for a non-INVITE that nobody answered; the client's own timer has run out as well.
+            self.core.stack.abandon(self.tx)
+            self.core.outcome.relay_done(self, chosen, best, now)
+            return
         self._add_challenges(best)
         self.send_up(chosen, best, now)
         self.core.outcome.relay_done(self, chosen, best, now)
@@ -370,23 +398,12 @@ class Relay:
                 for value in other.values(header):
                     best.append(header, value)
 
-    def give_up_quietly(self, branch: Branch, now: float) -> None:
-        """A non-INVITE nobody answered: no response, the server transaction is forgotten."""
-        self.core.outcome.branch_failed(self, branch, branch.final)
-        if self.wake_up is not None or self.story:
-            self.finish_round(best_of(self.round), now)
-            return
-        self.core.stack.abandon(self.tx)
-        if branch.final is not None:
-            self.core.outcome.relay_done(self, branch, branch.final, now)
-
     def send_up(self, branch: Branch | None, response: Response, now: float) -> bytes:
         """Pass one response on to whoever sent the request; returns the bytes sent."""
         local = branch is None or (branch.local and response is branch.final)
         if not local:
             assert branch is not None
-            if not strip_via(response):
-                return b""
+            response.pop_value(H.VIA)
             self.core.outcome.fix_response(self, branch, response)
         data = response.to_bytes()
         if response.code >= 200 and (self.final_code == 0 or response.code < 300):
@@ -413,6 +430,8 @@ class Relay:
             self.final_code = code
         self.core.stack.respond(self.tx, code, response.to_bytes(), now)
         if code >= 200:
+            for branch in self.branches:
+                branch.cancel(now)
             self.core.outcome.relay_done(self, None, response, now)
 
     # -- cancelling -----------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ from proxy.sip.parser import BadMessage, is_keepalive, parse_untrusted
 from proxy.sip.transaction import ICT, INITIAL, IST, NICT, NIST, TABLES, TERMINATED, Timers
 
 MAGIC = b"z9hG4bK"
+MAX_DATAGRAM = 65_507
+"""Bytes of payload in one UDP datagram over IPv4."""
 _BRANCH = re.compile(rb"branch=(z9hG4bK[^;,\s]+)")
 ServerKey = tuple[Any, ...]
 
@@ -237,7 +239,10 @@ class Stack:
         self._step(tx, event, None, now)
 
     def send_request(self, request: Request, branch: bytes, flow: Flow, user: ClientUser, now: float) -> Transaction:
-        """Send a request whose topmost Via has ``branch`` through a new client transaction."""
+        """Send a request whose topmost Via has ``branch`` through a new client transaction.
+
+        One that does not fit into a datagram is not sent, and nobody is called back: the transaction is terminated.
+        """
         if request.method == "INVITE":
             kind, retry, life = ICT, "A", "B"
             key = branch
@@ -246,11 +251,19 @@ class Stack:
             key = branch if request.method != "CANCEL" else b"C" + branch
         tx = Transaction(kind, key, request, flow, user)
         tx.last = request.to_bytes()
+        if len(tx.last) > MAX_DATAGRAM:
+            tx.state = TERMINATED
+            self.stats["requests_too_large"] += 1
+            return tx
         self.client[key] = tx
         self._arm_retry(tx, retry, now)
         self._arm_life(tx, life, now)
         self._send(tx, None, now)
         return tx
+
+    def hush(self, tx: Transaction) -> None:
+        """No more retransmissions; the transaction lives on for what may still come."""
+        tx.retry_at = 0.0
 
     def abandon(self, tx: Transaction) -> None:
         """Forget a transaction at once: no retransmission, no call back; late responses are strays."""

@@ -82,12 +82,12 @@ class Stories:
             call.reply(500, "Routing failed")
         finally:
             relay.story = False
-            if not call.dropped and not relay.final_code:
-                now = core.clock()
-                if relay.result is not None:
-                    relay.reply_best(relay.result, now)
-                else:
-                    relay.reply(487 if relay.cancelled else 404, None, now)
+        if not call.dropped and not relay.final_code:
+            now = core.clock()
+            if relay.result is not None:
+                relay.reply_best(relay.result, now)
+            else:
+                relay.reply(487 if relay.cancelled else 404, None, now)
 
     async def round_result(self, relay: Relay) -> Response:
         """Wait until the current round has its result, working off responses that need rtpengine meanwhile."""

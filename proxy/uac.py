@@ -151,8 +151,9 @@ class OwnRequests:
             addr = side.flow_addr
         return None if addr is None else (bytes(uri), side.listener.flow(addr))
 
-    def refuse_callee(self, dialog: Dialog, invite_cseq: int) -> None:
-        """A 2xx that cannot be passed on: acknowledge it, then BYE (RFC 3261 13.3.1.4 leaves no other way)."""
+    def refuse_callee(self, dialog: Dialog, invite_cseq: int, reason: bytes) -> None:
+        """A 2xx that cannot be passed on: acknowledge it, then BYE (RFC 3261 13.3.1.4 leaves no other way). Without a
+        reason only the ACK is sent, for a 2xx that came again."""
         place = self._place(dialog.callee)
         if place is None:
             return
@@ -167,7 +168,8 @@ class OwnRequests:
             (b"CSeq", b"%d ACK" % invite_cseq),
         ]
         flow.send_nowait(make_request("ACK", uri, headers).to_bytes())
-        self.start(dialog, False, "BYE", reason=b'SIP;cause=488;text="Media refused"')
+        if reason:
+            self.start(dialog, False, "BYE", reason=reason)
 
     def hang_up(self, dialog: Dialog, reason: bytes) -> None:
         """BYE to both sides of one dialog; nobody waits for the answers."""

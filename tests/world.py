@@ -6,7 +6,8 @@
         for packet in world.take(): ...           # what the edge has sent since
 
 Theory of operation. The edge is the real one, built from a TOML text; only its listeners' senders are lists and its
-ticker runs without sockets. Under `autojump_clock` time passes in `trio.sleep` alone. A `Party` is a SIP end played by
+ticker runs without sockets. Under `autojump_clock` time passes in
+`trio.sleep` alone. A `Party` is a SIP end played by
 the test: it keeps one `Call` per Call-ID it has seen and builds requests and responses with the lab's own SIP, which
 shares nothing with the edge. The edge's OPTIONS probes are answered and left out of the record, unless a party has
 `answers_probes = False`, which swallows them. `tests/ladder.py` plays whole call flows written as text.
@@ -138,6 +139,7 @@ class Party:
         self.shown = contact or addr
         self.rport = False
         self.answers_probes = True
+        self.probe_code = 200
         self.calls: dict[str, Call] = {}
         self.reprint = FreeSwitch()
 
@@ -179,8 +181,9 @@ class Party:
             call.cseq += 1
             message = Message(method=method, uri=uri)
             message.headers = [
-                ("Via", self.via()), ("Max-Forwards", "70"), ("From", f"<sip:{self.name}@{self.hostport}>;tag={call.tag}"),
-                ("To", f"<{uri}>"), ("Call-ID", call_id), ("CSeq", f"{call.cseq} {method}"), ("Contact", self.contact),
+                ("Via", self.via()), ("Max-Forwards", "70"), ("To", f"<{uri}>"), ("Call-ID", call_id),
+                ("From", f"<sip:{self.name}@{self.hostport}>;tag={call.tag}"), ("CSeq", f"{call.cseq} {method}"),
+                ("Contact", self.contact),
             ]  # fmt: skip
         else:
             number = call.sent["INVITE"].cseq[0] if method == "ACK" else 0
@@ -201,15 +204,16 @@ class Party:
         invite = call.sent["INVITE"]
         message = Message(method=method, uri=invite.uri)
         message.headers = [
-            ("Via", invite.values("Via")[0]), *(("Route", route) for route in invite.values("Route")), ("Max-Forwards", "70"),
-            ("From", invite["From"]), ("To", to), ("Call-ID", invite.call_id), ("CSeq", f"{invite.cseq[0]} {method}"),
+            ("Via", invite.values("Via")[0]), *(("Route", route) for route in invite.values("Route")),
+            ("Max-Forwards", "70"), ("From", invite["From"]), ("To", to), ("Call-ID", invite.call_id),
+            ("CSeq", f"{invite.cseq[0]} {method}"),
         ]  # fmt: skip
         return message
 
     def response(self, call_id: str, code: int, reason: str = "", method: str = "", sdp: bytes = b"") -> Message:
-        """A response to the last request of that method (default: the last request) received in a call."""
+        """A response to the last request of that method (default: the last one but ACKs) received in a call."""
         call = self.call(call_id)
-        request = call.got[method] if method else next(reversed(call.got.values()))
+        request = call.got[method] if method else [one for one in call.got.values() if one.method != "ACK"][-1]
         message = request.response(code, reason, tag="" if code == 100 else call.tag)
         if request.method in ("INVITE", "UPDATE", "SUBSCRIBE") and 100 < code < 300:
             message.add("Contact", self.contact)
@@ -340,7 +344,7 @@ class World:
         return send
 
     async def _answer_probe(self, party: Party, listener: str, probe: Message) -> None:
-        self.inject(party.name, probe.response(200, tag="probe").encode(), listener)
+        self.inject(party.name, probe.response(party.probe_code, tag="probe").encode(), listener)
 
     def take(self) -> list[Packet]:
         """What the edge has sent since the last call."""
@@ -349,8 +353,9 @@ class World:
         return new
 
     def last(self, party: str, what: str) -> Message:
-        """The last message a party got whose summary starts with ``what``."""
-        return next(p.message for p in reversed(self.wire) if p.to == party and p.summary.startswith(what))
+        """The last message a party got whose summary starts with ``what``; a copy, to change and send."""
+        found = next(p for p in reversed(self.wire) if p.to == party and p.summary.startswith(what))
+        return Message.parse_untrusted(found.data)
 
     # -- afterwards -----------------------------------------------------------------------------------------------
 
@@ -391,7 +396,7 @@ class World:
 async def open_world(
     made: Config | str = TALK, *, node: bool = False, sampler: bool = False, **timers: str
 ) -> AsyncGenerator[World, None]:
-    """A running world, checked at its end. `node`: with media on a fake rtpengine. Needs `autojump_clock`."""
+    """A running world, checked at its end. `node`: with media on a fake rtpengine."""
     raised: Exception | None = None
     async with AsyncExitStack() as stack:
         fake: FakeNode | None = None
