@@ -344,5 +344,5 @@ async def test_two_forks_of_leg_b_and_the_loser_is_not_heard(media: World) -> No
     """)  # fmt: skip
     await ladder.play(HUNG_UP.replace("callee", "phone2"))
     await media.over()
-    offers = [one for one in media.node.of("offer")] if media.node else []
+    offers = media.node.of("offer") if media.node else []
     assert len({one["via-branch"] for one in offers}) == 2
