@@ -19,7 +19,7 @@ from typing import Any
 import trio
 
 from lab.namespace import LabError
-from lab.probe import options
+from lab.probe import speaks_sip
 from lab.process import Daemon, daemon, python_environment, python_module
 from lab.rtpengine import Node
 from lab.topology import B2BUA_LAN, EDGE_LAN, EDGE_PUBLIC, Network
@@ -105,7 +105,7 @@ class Edge:
     async def answers(self) -> bool:
         """Whether it answers SIP on its LAN socket (on the public one it is silent to strangers), and its control
         socket."""
-        if await options(self._network.ns("edge"), EDGE_LAN, (EDGE_LAN, 5080)) is None:
+        if not await speaks_sip(self._network.ns("edge"), EDGE_LAN, (EDGE_LAN, 5080)):
             return False
         try:
             await self.ask("hello")

@@ -18,6 +18,7 @@ from proxy.sip.uri import parse_uri_untrusted
 if TYPE_CHECKING:
     from proxy.routing import Call, Reply
 
+_DIALOGS = ("SUBSCRIBE", "NOTIFY", "REFER")  # what makes a dialog besides INVITE (RFC 6665 4, RFC 3515)
 _NEXT = (408, 503)  # what makes a hunt go on: silence, ICMP, or a 503
 
 
@@ -63,6 +64,8 @@ async def _send_round(call: Call, targets: list[Target], media: bool | None, b2b
                 continue
         if relay.is_invite:
             _into_dialog(call, request, relay, out, anchored)
+        elif request.method in _DIALOGS:
+            core.outcome.add_record_route(relay, request, call.flow.listener, out)
         branch = core.prepare(relay, request, target, key)
         prepared.append(branch)
     if relay.cancelled:

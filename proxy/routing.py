@@ -14,8 +14,10 @@ from __future__ import annotations
 import inspect
 import traceback
 import types
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +68,20 @@ class Service:
     carrier_addresses: frozenset[str] = frozenset()
     freeswitch_reply: float = 2.0
     anchor_calls: bool = True
+    strangers: Counter[str] = field(default_factory=Counter)  # unanswered calls of strangers, by FreeSWITCH's address
+
+    def knows(self, addr: Address) -> bool:
+        """Whether a user is registered from there, or a static user or the carrier is there."""
+        return addr[0] in self.carrier_addresses or self.core.known_address(addr)
+
+    @contextmanager
+    def stranger_at(self, hosts: set[str]) -> Iterator[None]:
+        """While a stranger's call is at one of these FreeSWITCHes."""
+        self.strangers.update(hosts)
+        try:
+            yield
+        finally:
+            self.strangers.subtract(hosts)
 
     def listener_for(self, side: str, prefer: Listener | None = None) -> Listener:
         """A listener of that side; ``prefer`` when it is one."""
@@ -116,11 +132,15 @@ class Call:
 
     @property
     def caller_is_known(self) -> bool:
-        """For the second pass: whether the call this leg belongs to came from a registered or static user's address."""
+        """For the second pass: whether the call this leg belongs to came from somebody we know, or FreeSWITCH makes it
+        by itself. One whose SDP names no session of ours could be any caller's (a late offer, media not anchored): it
+        counts as FreeSWITCH's own only while no stranger's call waits at that FreeSWITCH."""
         anchor = self.service.core.anchor
         session = anchor.correlates(self.request) if anchor is not None else None
         first = session.first_leg if session is not None else None
-        return first is not None and self.service.core.known_address(first.source)
+        if first is None:
+            return not self.service.strangers[self.source[0]]
+        return not first.phone_calls or self.service.knows(first.source)
 
     @property
     def for_us(self) -> bool:
@@ -131,12 +151,8 @@ class Call:
     @property
     def source_is_known(self) -> bool:
         """True when somebody at this address is registered, or a static user or the carrier is there."""
-        host = self.source[0]
-        return (
-            self.service.freeswitch.is_freeswitch(host)
-            or host in self.service.carrier_addresses
-            or self.service.core.known_address(self.source)
-        )
+        inside = self.flow.listener.side == "lan" and self.service.freeswitch.is_freeswitch(self.source[0])
+        return inside or self.service.knows(self.source)
 
     # -- where to -------------------------------------------------------------------------------------------------
 
@@ -248,7 +264,12 @@ class Call:
         """
         from proxy.calls import run_rounds  # the story of a relayed call is long enough for a file of its own
 
-        return await run_rounds(self, self._targets(to), media, isinstance(to, Hunt) if b2bua is None else b2bua)
+        rounds = self._targets(to)
+        b2bua = isinstance(to, Hunt) if b2bua is None else b2bua
+        if not b2bua or self.source_is_known:
+            return await run_rounds(self, rounds, media, b2bua)
+        with self.service.stranger_at({target.addr[0] for targets in rounds for target in targets}):
+            return await run_rounds(self, rounds, media, b2bua)
 
     def _targets(self, to: str | Target | Sequence[Target] | Hunt | None) -> list[list[Target]]:
         """Rounds of targets."""

@@ -227,7 +227,7 @@ class Party:
         call = self.call(message.call_id)
         if message.status:
             request = call.got[message.cseq[1]]
-            if message.cseq[1] == "INVITE" and message.status >= 200 and call.dialog is None and message.status < 300:
+            if call.dialog is None and 200 <= message.status < 300 and message.cseq[1] in ("INVITE", "SUBSCRIBE"):
                 call.dialog = Dialog.from_request(request, message.to.tag, self.contact)
         else:
             call.sent[message.method] = message
@@ -252,6 +252,8 @@ class Party:
         method = message.cseq[1]
         call.replies[method] = message
         invite = call.sent.get("INVITE")
+        if method == "SUBSCRIBE" and message.status < 300 and call.dialog is None:
+            call.dialog = Dialog.from_response(call.sent[method], message)
         if method == "INVITE" and invite is not None and message.to.tag and message.status < 300:
             if call.dialog is None or not invite.to.tag:
                 number = max(call.dialog.local_cseq, invite.cseq[0]) if call.dialog else invite.cseq[0]
