@@ -104,6 +104,11 @@ class Core:
         try:
             self._on_request_untrusted(request, flow, key, now)
         except BadMessage as bad:
+            tx = self.stack.server.get(key)
+            if tx is not None and isinstance(tx.user, Relay):
+                self.stats["bad_messages"] += 1
+                tx.user.reply(bad.status or 400, bad.reason, now)
+                return
             if bad.partial is None:
                 bad.partial = request
             self.stack.refuse_bad(bad, flow)

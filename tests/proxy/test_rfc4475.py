@@ -72,7 +72,7 @@ async def test_request(autojump_clock: object, name: str, outcome: Outcome) -> N
         what = happened(packets, data.lstrip().split(b" ")[0])
         assert what in outcome.core, packets
         if what == "relay":
-            kept(data, packets[0][1])
+            kept(message(name), packets[0][1])
         if what == "drop":
             assert world.stats["bad_messages"] == 1
         world.inject("caller", data)  # a retransmission makes nothing new
