@@ -20,8 +20,8 @@ from proxy import __version__
 from proxy.config import Config, ConfigError, describe, load
 from proxy.control.server import ControlServer, ControlSocketError
 from proxy.edge import Edge
-from proxy.transport.udp import BindError
 from proxy.routing import ScriptError, load_script
+from proxy.transport.udp import BindError
 
 log = logging.getLogger("proxy")
 

@@ -1,8 +1,8 @@
 """A load balancer: every call to one of the backends, the next one when it is silent, unreachable or answers 503.
 
-    [[dispatch]]
-    name = "backends"
-    destinations = ["10.0.0.5:5060", "10.0.0.6:5060"]
+[[dispatch]]
+name = "backends"
+destinations = ["10.0.0.5:5060", "10.0.0.6:5060"]
 """
 
 

@@ -5,7 +5,7 @@ import time
 from proxy.talk import route as built_in
 
 FORBIDDEN = ("0900", "+4990")
-NIGHT = range(0, 6)
+NIGHT = range(6)
 
 
 def hour():

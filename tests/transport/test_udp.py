@@ -33,7 +33,7 @@ class Port:
 
 async def until(condition) -> None:  # type: ignore[no-untyped-def]
     with trio.fail_after(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a socket tells nobody
             await trio.sleep(0.005)
 
 
