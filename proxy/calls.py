@@ -25,7 +25,9 @@ _NEXT = (408, 503)  # what makes a hunt go on: silence, ICMP, or a 503
 async def run_rounds(call: Call, rounds: list[list[Target]], media: bool | None, b2bua: bool) -> Reply:
     """Try each round until one gives an answer that ends the hunt; see ``Call.relay``."""
     relay = call.relay_context
-    reply = _reply(relay, None)
+    if not rounds and relay.result is None:
+        relay.result = relay.local_response(480)
+    reply = _reply(relay, relay.result)
     for targets in rounds:
         if relay.final_code or relay.cancelled:
             return _reply(relay, relay.result)
