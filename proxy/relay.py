@@ -107,7 +107,7 @@ class Branch:
             elif not self.answered:
                 report("ok")
         self.answered = True
-        if response.ids.count(H.VIA) < 2 and len(response.values(H.VIA)) < 2:
+        if not response.has_more_vias:
             self._without_via(response, now)
             return
         if response.code < 200:
@@ -403,7 +403,7 @@ class Relay:
         local = branch is None or (branch.local and response is branch.final)
         if not local:
             assert branch is not None
-            response.pop_value(H.VIA)
+            response.pop_via()
             self.core.outcome.fix_response(self, branch, response)
         data = response.to_bytes()
         if response.code >= 200 and (self.final_code == 0 or response.code < 300):
