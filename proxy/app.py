@@ -20,6 +20,7 @@ from proxy import __version__
 from proxy.config import Config, ConfigError, describe, load
 from proxy.control.server import ControlServer, ControlSocketError
 from proxy.edge import Edge
+from proxy.transport.udp import BindError
 from proxy.routing import ScriptError, load_script
 
 log = logging.getLogger("proxy")
@@ -57,13 +58,20 @@ def main(argv: list[str] | None = None) -> int:
     except (ConfigError, ScriptError) as error:
         print(f"mediactl-proxy: {error}", file=sys.stderr)
         return 1
-    except ControlSocketError as error:
-        print(f"mediactl-proxy: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"mediactl-proxy: cannot start: {error}", file=sys.stderr)
+    except BaseExceptionGroup as group:
+        cannot, other = group.split((ControlSocketError, BindError))
+        if cannot is None or other is not None:
+            raise
+        print(f"mediactl-proxy: cannot start: {_first(cannot)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first error inside nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def check(path: Path) -> int:

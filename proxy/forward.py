@@ -140,7 +140,7 @@ def spend_hop_untrusted(request: Request, default: int) -> bool:
         request.lines[at] = fewer
         return True
     value = request.get(H.MAX_FORWARDS) or b""
-    if not value.isdigit() or len(value) > 3:
+    if not value.isdigit() or len(value.lstrip(b"0")) > 3:
         raise BadMessage(400, b"Bad Max-Forwards", request)
     hops = int(value)
     if hops == 0:

@@ -35,8 +35,12 @@ Received = Callable[[bytes, "Address"], None]
 Unreachable = Callable[[bytes, "Address"], None]
 
 
+class BindError(Exception):
+    """A listener's socket cannot be opened: one sentence with its name, address and what to do."""
+
+
 def bind(listener: Listener) -> socket.socket:
-    """A bound socket for a listener. Raises OSError (address in use, not ours, no permission)."""
+    """A bound socket for a listener. Raises BindError (address in use, not on this machine, no permission)."""
     family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
@@ -48,9 +52,13 @@ def bind(listener: Listener) -> socket.socket:
         else:
             sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
         sock.bind((listener.address, listener.port))
-    except BaseException:
+    except OSError as error:
         sock.close()
-        raise
+        reason = (error.strerror or str(error)).lower()
+        raise BindError(
+            f"listener {listener.name} cannot be opened on udp {listener.address}:{listener.port}: {reason}; "
+            "stop what else listens there, or correct [[listen]]"
+        ) from error
     return sock
 
 
