@@ -206,7 +206,7 @@ class Branch:
 def _usable(response: Response) -> bool:
     """Whether its To can be read and somebody's Via is left below ours (RFC 3261 16.7 item 3)."""
     try:
-        response.to_tag
+        _ = response.to_tag
     except BadMessage:
         return False
     return response.has_more_vias
