@@ -94,7 +94,7 @@ async def serve(config: Config) -> None:
     control = ControlServer(config.proxy.control, edge.backend)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            await nursery.start(control.run)  # first: whoever sees the edge answer can ask about it, too
+            await nursery.start(control.run)
             await nursery.start(edge.run)
             for listener in edge.listeners:
                 log.info(
