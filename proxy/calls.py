@@ -15,6 +15,7 @@ from proxy.forward import loop_hash
 from proxy.relay import Branch, Relay, Target
 from proxy.sip.message import H, Request, Response
 from proxy.sip.uri import parse_uri_untrusted
+from proxy.stories import retry_after
 
 if TYPE_CHECKING:
     from proxy.routing import Call
@@ -73,6 +74,8 @@ async def _send_round(call: Call, targets: list[Target], media: bool | None, b2b
             refusal = await core.anchor.request(relay.leg, request, relay.from_phone, key)
             if refusal is not None:
                 relay.result = relay.local_response(refusal.code, refusal.reason)
+                for name, value in retry_after(refusal):
+                    relay.result.append(name, value)
                 core.anchor.branch_ended(relay.leg, key)
                 continue
         if relay.is_invite:
