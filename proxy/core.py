@@ -306,6 +306,8 @@ class Core:
         addr = numeric_address(uri)
         if addr is None:
             return None
+        if (uri.host, addr[1]) in self.own:
+            raise BadMessage(404, b"Not here", request)  # no Route is left, and it names us: nobody to pass it to
         if leaves.side == "lan" and came.listener.side != "lan" and not self._on_lan(addr, dialog):
             self.stats["lan_refused"] += 1
             raise BadMessage(403, b"Not a party of this call", request)

@@ -146,7 +146,7 @@ class OwnRequests:
             return None
         addr = numeric_address(hop)
         if not side.routes and (side.alias or alias):
-            addr = side.alias or (alias[0], alias[1]) if alias else side.alias
+            addr = side.alias or side.flow_addr  # never to an alias the phone wrote itself
         if addr is None:
             addr = side.flow_addr
         return None if addr is None else (bytes(uri), side.listener.flow(addr))
