@@ -2,6 +2,8 @@
 
 Every rule is a compiled regex or a small function below the ABNF it stands for, with the reason for each leniency.
 All repetition that could back-track is possessive (`*+`), so that no input costs more than time linear in its length.
+An optional *group* stays greedy (`?`, one step back at most): Python before 3.11.5 gives a possessive one that fails
+half-way for matched (CPython issue 106052).
 Values handed in here may still be folded: LWS is `[ \t\r\n]` throughout.
 """
 
@@ -87,7 +89,7 @@ def split_values(value: bytes) -> list[bytes]:
 # Leniency: an unquoted value is any run of bytes that cannot end it (bare IPv6 in received=, "=" in a branch).
 _PARAM = re.compile(
     rb"[ \t\r\n]*+;[ \t\r\n]*+(" + TOKEN + rb")"
-    rb"(?:[ \t\r\n]*+=[ \t\r\n]*+(" + QUOTED + rb'|[^ \t\r\n;,"]++))?+[ \t\r\n]*+',
+    rb"(?:[ \t\r\n]*+=[ \t\r\n]*+(" + QUOTED + rb'|[^ \t\r\n;,"]++))?[ \t\r\n]*+',
     re.DOTALL,
 )
 
