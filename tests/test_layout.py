@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -362,6 +363,19 @@ def test_only_the_codec_knows_bencode() -> None:
             if found.target.split(".")[0] == "bencodepy" and not within(module.name, "ng_protocol.codec")
         ],
         "only ng_protocol.codec imports bencodepy, whose decoder can be hung by nine bytes",
+    )
+
+
+def test_no_possessive_groups() -> None:
+    """Possessive repetition is for characters: Python before 3.11.5 takes a group that fails half-way for matched."""
+    assert_none(
+        [
+            f"{module.where}:{number} {line.strip()}"
+            for module in modules()
+            for number, line in enumerate(module.path.read_text().splitlines(), 1)
+            if re.search(r"\)[*?+]\+", line)
+        ],
+        "a repeated group in a regex is greedy (CPython issue 106052)",
     )
 
 

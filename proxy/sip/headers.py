@@ -271,7 +271,7 @@ class Via:
         return b";".join(parts)
 
 
-_UP_TO_SEMICOLON = re.compile(rb'(?:[^;"]++|' + QUOTED + rb")*+", re.DOTALL)
+_UP_TO_SEMICOLON = re.compile(rb'(?:[^;"]++|' + QUOTED + rb")*", re.DOTALL)
 
 
 def _split_at_semicolons(raw: bytes) -> list[bytes]:
@@ -296,7 +296,7 @@ VIA_SHAPE: Final = re.compile(
     + _HOST
     + rb")(?::(\d{1,5}+))?((?:;"
     + TOKEN
-    + rb"(?:=[A-Za-z0-9\-.!%*_+`'~=\[\]:/]++)?)*+))"
+    + rb"(?:=[A-Za-z0-9\-.!%*_+`'~=\[\]:/]++)?)*))"
     rb"[ \t]*+(?=,|\r?\Z)"
 )
 _VIA_ANY = re.compile(
