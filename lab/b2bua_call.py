@@ -238,7 +238,7 @@ class Call(BridgedCall):
         if "100rel" in response.get("Require") and response.get("RSeq"):
             self._b_dialog(response)
             self.leg_b.prack(response)
-        if self.early:
+        if self.early or self.late_offer:  # 1.10.12 passes no provisional response on when leg A made no offer
             return
         if response.sdp and response.status in (180, 183):
             self.leg_b.heard(response.sdp)

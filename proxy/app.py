@@ -95,6 +95,7 @@ async def serve(config: Config) -> None:
             # What lives as long as the process need not be looked at by every collection.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(20_000, 20, 20)
             async for number in signals:
                 log.info("stopping on %s", signal.Signals(number).name)
                 break

@@ -134,7 +134,7 @@ def spend_hop_untrusted(request: Request, default: int) -> bool:
     if value is None:
         request.append(H.MAX_FORWARDS, b"%d" % default)
         return True
-    if not value.isdigit() or len(value) > 3:
+    if not value.isdigit() or len(value.lstrip(b"0")) > 3:
         raise BadMessage(400, b"Bad Max-Forwards", request)
     hops = int(value)
     if hops == 0:

@@ -140,12 +140,9 @@ class Stack:
         host, port = flow.addr
         source = host.encode()
         if via.rport is not None:
-            value = via.with_params(received=source, rport=b"%d" % port)
+            request.mark_source(source, b"%d" % port)
         elif via.host != source:
-            value = via.with_params(received=source, rport=None)
-        else:
-            return
-        request.replace_first_value(H.VIA, value)
+            request.mark_source(source, None)
 
     def _request_untrusted(self, request: Request, flow: Flow, now: float) -> None:
         via = request.via

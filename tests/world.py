@@ -83,7 +83,9 @@ PARTIES: dict[str, Address] = {
 def config(text: str = TALK, media: str = "", **changed: str) -> Config:
     """A configuration from its text; `media`: address of an ng socket. `changed`: settings of [timers]."""
     if media:
-        text += f'\n[[rtpengine]]\nname = "node1"\naddress = "{media}"\n[media]\npublic = "pub"\nlan = "lan"\n'
+        text += f'\n[[rtpengine]]\nname = "node1"\naddress = "{media}"\n'
+        text += "" if "[media]" in text else "[media]\n"
+        text = text.replace("[media]\n", '[media]\npublic = "pub"\nlan = "lan"\n')
     if changed:
         text += "\n[timers]\n" + "".join(f"{name} = {value}\n" for name, value in changed.items())
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import trio
 
-from ng_protocol import Answer, Delete, NgError, NgTimeout, Offer, OfferReply
+from ng_protocol import Answer, Delete, NgBadReply, NgError, NgTimeout, Offer, OfferReply
 
 from .policy import RTP, Policy, plain_view
 from .pool import Pool
@@ -162,13 +162,13 @@ class Engine:
             try:
                 reply = await client.request(command, timeout=timeout)
             except NgError as error:
-                if not error.try_another_node:
+                if not (error.try_another_node or isinstance(error, NgBadReply)):
                     raise
                 failure = error
                 self.pool.failed(name, self.clock())
                 self.note(session, f"node {name} did not take it: {error.kind}")
                 _log.warning("set-up of %s: %s; trying the next node", session.id, error)
-                if isinstance(error, NgTimeout):
+                if isinstance(error, NgTimeout | NgBadReply):  # it may have made the call all the same
                     client.submit(Delete(call_id=session.id, delete_delay=0))
                 continue
             self.pool.worked(name)

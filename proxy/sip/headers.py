@@ -84,6 +84,10 @@ def parse_cseq_untrusted(value: bytes) -> tuple[int, str]:
     return _number(parts[0], b"CSeq"), method_name(parts[1])
 
 
+# A CSeq line as nearly everybody writes it; nine digits are below 2**31.
+CSEQ_SHAPE: Final = re.compile(rb"[^:\r\n]*+:[ \t]*+(\d{1,9})[ \t]++([A-Z]++)[ \t]*+\r?+\Z")
+
+
 def parse_rack_untrusted(value: bytes) -> tuple[int, int, str]:
     """RAck = response-num LWS CSeq-num LWS Method: (rseq, cseq, method) (RFC 3262 section 7.2).
 
@@ -158,6 +162,8 @@ _QVALUE = re.compile(rb"0(?:\.\d{0,12})?|1(?:\.0{0,12})?")
 _NAME_ADDR = re.compile(
     rb"[ \t\r\n]*+(" + QUOTED + rb'|[^"<>,;]*+)[ \t\r\n]*+<([A-Za-z][A-Za-z0-9+.\-]*+:[^<> \t\r\n]++)>', re.DOTALL
 )
+# A From or To line as nearly everybody writes it: one bracketed URI, and no parameter but the tag.
+TAG_SHAPE: Final = re.compile(rb"[^<>]*+<[^<>]++>(?:;tag=(" + TOKEN + rb"))?+[ \t]*+\r?+\Z")
 # When the URI is not in brackets, a semicolon starts the header's parameters, and the URI holds no comma and no
 # question mark (RFC 3261 section 20).
 _ADDR_SPEC = re.compile(rb'[ \t\r\n]*+([A-Za-z][A-Za-z0-9+.\-]*+:[^<>"?,; \t\r\n]++)(?=[ \t\r\n;]|\Z)')
@@ -196,7 +202,16 @@ class Via:
     __slots__ = ("_tail", "branch", "host", "port", "protocol", "raw", "received", "rport", "transport")
 
     def __init__(
-        self, raw: bytes, protocol: bytes, transport: bytes, host: bytes, port: int | None, tail: bytes | Params
+        self,
+        raw: bytes,
+        protocol: bytes,
+        transport: bytes,
+        host: bytes,
+        port: int | None,
+        tail: bytes | Params,
+        branch: bytes | None,
+        rport: bytes | None,
+        received: bytes | None,
     ) -> None:
         """`tail` is the parameters as parsed, or as bytes known to be plain: no quotes, no white space."""
         self.raw = raw
@@ -205,25 +220,9 @@ class Via:
         self.host = host
         self.port = port
         self._tail = tail
-        branch = received = rport = None
-        for name, value in _plain_params(tail) if isinstance(tail, bytes) else tail:
-            if name == b"branch":
-                branch = value
-            elif name == b"rport":
-                rport = value or b""
-            elif name == b"received":
-                received = value
-            else:
-                name = name.lower()
-                if name == b"branch":
-                    branch = value
-                elif name == b"rport":
-                    rport = value or b""
-                elif name == b"received":
-                    received = value
-        self.branch: bytes | None = branch
-        self.rport: bytes | None = rport
-        self.received: bytes | None = received.strip(b"[]") if received else None
+        self.branch = branch
+        self.rport = rport
+        self.received = received
 
     @property
     def params(self) -> Params:
@@ -257,6 +256,9 @@ class Via:
 
         A parameter that is there is replaced in place, one that is not is added at the end; None leaves it alone.
         """
+        raw = self.raw
+        if raw.endswith(b";rport") and rport and received and self.received is None and b'"' not in raw:
+            return raw + b"=" + rport + b";received=" + received  # what nearly every request gets
         parts = self.raw.split(b";") if b'"' not in self.raw else _split_at_semicolons(self.raw)
         for wanted, value in ((b"rport", rport), (b"received", received)):
             if value is None:
@@ -269,6 +271,14 @@ class Via:
             else:
                 parts.append(new)
         return b";".join(parts)
+
+    def marked(self, value: bytes, received: bytes, rport: bytes | None) -> Via:
+        """This Via as `value`, which is `with_params(received, rport)` and did no more than append."""
+        tail = (
+            self._tail + value[len(self.raw) :] if isinstance(self._tail, bytes) else parse_via_untrusted(value).params
+        )
+        rport = self.rport if rport is None else rport
+        return Via(value, self.protocol, self.transport, self.host, self.port, tail, self.branch, rport, received)
 
 
 _UP_TO_SEMICOLON = re.compile(rb'(?:[^;"]++|' + QUOTED + rb")*", re.DOTALL)
@@ -313,6 +323,24 @@ def _plain_params(tail: bytes) -> Params:
     return params
 
 
+# The parameters of nearly every topmost Via.
+_USUAL_TAIL: Final = re.compile(rb";branch=([^;]++)(;rport(?:=(\d++))?+)?+(?:;received=([^;]++))?+\Z")
+
+
+def _telling(params: Params) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """branch, rport and received of Via parameters; the last of a name counts."""
+    branch = rport = received = None
+    for name, value in params:
+        name = name.lower()
+        if name == b"branch":
+            branch = value
+        elif name == b"rport":
+            rport = value or b""
+        elif name == b"received":
+            received = value
+    return branch, rport, received.strip(b"[]") if received else None
+
+
 def via_from_match(match: re.Match[bytes]) -> Via:
     """The Via of a VIA_SHAPE match."""
     raw, transport, host, digits, tail = match.groups()
@@ -321,7 +349,16 @@ def via_from_match(match: re.Match[bytes]) -> Via:
         port = int(digits)
         if port > 65535:
             raise BadMessage(400, b"Via port above 65535")
-    return Via(raw, b"SIP/2.0", transport, host.lower().strip(b"[]"), port, tail)
+    usual = _USUAL_TAIL.match(tail)
+    if usual is None:
+        branch, rport, received = _telling(_plain_params(tail))
+    else:
+        branch, flag, rport, received = usual.groups()
+        if rport is None and flag is not None:
+            rport = b""
+        if received is not None:
+            received = received.strip(b"[]")
+    return Via(raw, b"SIP/2.0", transport, host.lower().strip(b"[]"), port, tail, branch, rport, received)
 
 
 def parse_via_untrusted(value: bytes) -> Via:
@@ -338,4 +375,5 @@ def parse_via_untrusted(value: bytes) -> Via:
     if port is not None and port > 65535:
         raise BadMessage(400, b"Via port above 65535")
     protocol = name.upper() + b"/" + version
-    return Via(value.strip(), protocol, transport.upper(), host.lower().strip(b"[]"), port, params)
+    host = host.lower().strip(b"[]")
+    return Via(value.strip(), protocol, transport.upper(), host, port, params, *_telling(params))

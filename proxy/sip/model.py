@@ -21,6 +21,9 @@ from typing import Self
 from .errors import BadMessage
 from .grammar import first_comma, split_values, unfold
 from .headers import (
+    CSEQ_SHAPE,
+    METHODS,
+    TAG_SHAPE,
     VIA_SHAPE,
     Via,
     parse_cseq_untrusted,
@@ -157,8 +160,12 @@ class Message:
         if hid not in self.ids:
             return None
         at = self.ids.index(hid)
+        line = self.lines[at]
+        if b"," not in line and b"\n" not in line:
+            return line.partition(b":")[2].strip() or None
         start, end, _ = self._first_span(at)
-        return unfold(self.lines[at][start:end]) or None
+        value = self.lines[at][start:end]
+        return (unfold(value) if b"\n" in value else value) or None
 
     def _first_span(self, at: int) -> tuple[int, int, int]:
         """Where the first value of line `at` starts and ends, and the index of the comma after it or -1."""
@@ -235,6 +242,11 @@ class Message:
         """
         while hid in self.ids:
             at = self.ids.index(hid)
+            line = self.lines[at]
+            if b"," not in line and b"\n" not in line and (value := line.partition(b":")[2].strip()):
+                del self.lines[at], self.ids[at]
+                self._changed(hid)
+                return value
             start, end, comma = self._first_span(at)
             line = self.lines[at]
             rest = b"" if comma < 0 else line[comma + 1 :].lstrip()
@@ -259,6 +271,18 @@ class Message:
         line = self.lines[at]
         self.lines[at] = line[:start] + value + line[end:]
         self._changed(hid)
+
+    def mark_source(self, received: bytes, rport: bytes | None) -> None:
+        """Set `received`, and `rport` unless None, in the topmost Via (RFC 3261 section 18.2.1, RFC 3581 section 4)."""
+        via = self.via
+        value = via.with_params(received=received, rport=rport)
+        at = self.ids.index(H.VIA)
+        line = self.lines[at]
+        if line.endswith(via.raw) and value.startswith(via.raw):  # appended to: what is known of it stays known
+            self.lines[at] = line + value[len(via.raw) :]
+            self._via = via.marked(value, received, rport)
+        else:
+            self.replace_first_value(H.VIA, value)
 
     def set_body(self, body: bytes, content_type: bytes | None = None) -> None:
         """Replace the body and set Content-Length, and Content-Type when given. An empty body drops Content-Type."""
@@ -292,16 +316,27 @@ class Message:
     @property
     def cseq(self) -> int:
         """The CSeq number. Raises BadMessage(400) when CSeq is missing or malformed."""
-        if self._cseq is None:
-            self._cseq, self._cseq_method = parse_cseq_untrusted(self._required(H.CSEQ))
-        return self._cseq
+        number = self._cseq
+        return self._read_cseq()[0] if number is None else number
 
     @property
     def cseq_method(self) -> str:
         """The CSeq method. Raises BadMessage(400) when CSeq is missing or malformed."""
-        if self._cseq_method is None:
-            self._cseq, self._cseq_method = parse_cseq_untrusted(self._required(H.CSEQ))
-        return self._cseq_method
+        method = self._cseq_method
+        return self._read_cseq()[1] if method is None else method
+
+    def _read_cseq(self) -> tuple[int, str]:
+        number: int | None = None
+        method: str | None = None
+        if H.CSEQ in self.ids:
+            match = CSEQ_SHAPE.match(self.lines[self.ids.index(H.CSEQ)])
+            if match is not None:
+                number = int(match[1])
+                method = METHODS.get(match[2])
+        if number is None or method is None:
+            number, method = parse_cseq_untrusted(self._required(H.CSEQ))
+        self._cseq, self._cseq_method = number, method
+        return number, method
 
     @property
     def call_id(self) -> bytes:
@@ -313,16 +348,26 @@ class Message:
     @property
     def from_tag(self) -> bytes:
         """The tag of From, b"" when it has none. Raises BadMessage(400) when From is missing or malformed."""
-        if self._from_tag is None:
-            self._from_tag = _tag(self._required(H.FROM))
-        return self._from_tag
+        tag = self._from_tag
+        if tag is None:
+            tag = self._from_tag = self._tag(H.FROM)
+        return tag
 
     @property
     def to_tag(self) -> bytes:
         """The tag of To, b"" when it has none. Raises BadMessage(400) when To is missing or malformed."""
-        if self._to_tag is None:
-            self._to_tag = _tag(self._required(H.TO))
-        return self._to_tag
+        tag = self._to_tag
+        if tag is None:
+            tag = self._to_tag = self._tag(H.TO)
+        return tag
+
+    def _tag(self, hid: int) -> bytes:
+        """The usual `...<...>;tag=x` is cut out; anything else goes through the full parser."""
+        if hid in self.ids:
+            match = TAG_SHAPE.match(self.lines[self.ids.index(hid)])
+            if match is not None:
+                return match[1] or b""
+        return parse_name_addr_untrusted(self._required(hid)).tag
 
     def _required(self, hid: int) -> bytes:
         value = self.get(hid)
@@ -333,19 +378,6 @@ class Message:
     @staticmethod
     def _bad(reason: bytes) -> BadMessage:
         return BadMessage(400, reason)
-
-
-def _tag(value: bytes) -> bytes:
-    """The tag of a From or To value. The usual `...>;tag=x` is cut out; anything else goes through the full parser."""
-    tail = value[value.rfind(b">") + 1 :]
-    if not tail:
-        if b"<" in value:
-            return b""
-    elif tail.startswith(b";tag=") and b"<" in value:
-        tag = tail[5:]
-        if tag.isalnum():
-            return tag
-    return parse_name_addr_untrusted(value).tag
 
 
 class Request(Message):
@@ -371,7 +403,7 @@ class Request(Message):
         self.version = version
 
     def copy(self) -> Self:
-        twin = super().copy()
+        twin = Message.copy(self)
         twin.method = self.method
         twin.uri = self.uri
         twin.version = self.version
@@ -406,7 +438,7 @@ class Response(Message):
         self.reason = reason
 
     def copy(self) -> Self:
-        twin = super().copy()
+        twin = Message.copy(self)
         twin.code = self.code
         twin.reason = self.reason
         return twin

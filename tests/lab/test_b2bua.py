@@ -182,6 +182,33 @@ async def test_cancel_between_the_two_answers(autojump_clock: MockClock) -> None
     assert running.b2bua.calls[0].over
 
 
+async def test_a_late_offer_is_answered_without_ringing(autojump_clock: MockClock) -> None:
+    """With enable-3pcc=proxy 1.10.12 drops every provisional response of leg B while leg A has made no offer."""
+    autojump_clock.autojump_threshold = 0.01
+    async with (
+        open_sip_socket(("127.0.0.1", 0), seed="a") as alice,
+        open_sip_socket(("127.0.0.1", 0), seed="b") as bob,
+        trio.open_nursery() as nursery,
+    ):
+        port = bob.address[1]
+        config = B2buaConfig(host="", edge_host="127.0.0.1", edge_port=port, three_pcc_proxy=True)
+        running: Running = await nursery.start(serve, ("127.0.0.1", 0), config)
+        invite = invite_to(running, alice, "1000")
+        invite.body = b""
+        call = alice.send_request(invite, running.address)
+        assert (await call.responses.receive()).status == 100
+        at_bob = await bob.requests.receive()
+        assert not at_bob.message.sdp
+        at_bob.respond(180, tag="bob")
+        at_bob.respond(183, tag="bob", sdp=SDP)
+        await trio.sleep(1)
+        at_bob.respond(200, tag="bob", contact=f"<sip:bob@127.0.0.1:{port}>", sdp=SDP)
+        first = await call.responses.receive()
+        assert first.status == 200
+        assert "m=audio 4000" in first.sdp
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_closed_next_hop_is_503(autojump_clock: MockClock) -> None:
     """g_icmp_bleg: the kernel's ICMP port unreachable is an answer."""
     autojump_clock.autojump_threshold = 0.01

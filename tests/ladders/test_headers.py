@@ -81,7 +81,8 @@ async def test_folded_headers(world: World) -> None:
     folded = [
         b"Via: SIP/2.0/UDP\r\n 203.0.113.8\r\n\t;branch=z9hG4bKshape", b"Max-Forwards:\r\n  70",
         b"From:\r\n <sip:caller@203.0.113.8>\r\n ;tag=shape", b"To: <sip:1000@198.51.100.1>",
-        b"Call-ID:\r\n shape@test", b"CSeq: 7\r\n MESSAGE", b"Subject: I know you're there,\r\n               pick up the phone",
+        b"Call-ID:\r\n shape@test", b"CSeq: 7\r\n MESSAGE",
+        b"Subject: I know you're there,\r\n               pick up the phone",
     ]  # fmt: skip
     sent = await forwarded(world, message(*folded))
     assert b"\r\nSubject: I know you're there,\r\n               pick up the phone\r\n" in sent
