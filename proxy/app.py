@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
             stream=sys.stderr,
         )
-        trio.run(serve, config)
+        run(config)
     except (ConfigError, ScriptError) as error:
         print(f"mediactl-proxy: {error}", file=sys.stderr)
         return 1
@@ -64,6 +64,20 @@ def main(argv: list[str] | None = None) -> int:
         print(f"mediactl-proxy: cannot start: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def run(config: Config) -> None:
+    """Serve until told to stop. One error that ends it comes out as itself, not in the groups of the nurseries around
+    it."""
+    try:
+        trio.run(serve, config)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+    else:
+        return
+    raise error
 
 
 def check(path: Path) -> int:

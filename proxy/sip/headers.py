@@ -163,7 +163,7 @@ _NAME_ADDR = re.compile(
     rb"[ \t\r\n]*+(" + QUOTED + rb'|[^"<>,;]*+)[ \t\r\n]*+<([A-Za-z][A-Za-z0-9+.\-]*+:[^<> \t\r\n]++)>', re.DOTALL
 )
 # A From or To line as nearly everybody writes it: one bracketed URI, and no parameter but the tag.
-TAG_SHAPE: Final = re.compile(rb"[^<>]*+<[^<>]++>(?:;tag=(" + TOKEN + rb"))?+[ \t]*+\r?+\Z")
+TAG_SHAPE: Final = re.compile(rb"[^<>]*+<[^<>]++>(?:;tag=(" + TOKEN + rb"))?[ \t]*+\r?+\Z")
 # When the URI is not in brackets, a semicolon starts the header's parameters, and the URI holds no comma and no
 # question mark (RFC 3261 section 20).
 _ADDR_SPEC = re.compile(rb'[ \t\r\n]*+([A-Za-z][A-Za-z0-9+.\-]*+:[^<>"?,; \t\r\n]++)(?=[ \t\r\n;]|\Z)')
@@ -324,7 +324,7 @@ def _plain_params(tail: bytes) -> Params:
 
 
 # The parameters of nearly every topmost Via.
-_USUAL_TAIL: Final = re.compile(rb";branch=([^;]++)(;rport(?:=(\d++))?+)?+(?:;received=([^;]++))?+\Z")
+_USUAL_TAIL: Final = re.compile(rb";branch=([^;]++)(;rport(?:=(\d++))?)?(?:;received=([^;]++))?\Z")
 
 
 def _telling(params: Params) -> tuple[bytes | None, bytes | None, bytes | None]:

@@ -36,7 +36,7 @@ Unreachable = Callable[[bytes, "Address"], None]
 
 
 def bind(listener: Listener) -> socket.socket:
-    """A bound socket for a listener. Raises OSError (address in use, not ours, no permission)."""
+    """A bound socket for a listener. Raises OSError (address in use, not ours) that names it."""
     family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
@@ -48,6 +48,10 @@ def bind(listener: Listener) -> socket.socket:
         else:
             sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
         sock.bind((listener.address, listener.port))
+    except OSError as error:
+        sock.close()
+        where = f"udp {listener.address}:{listener.port} of [[listen]] {listener.name!r}"
+        raise OSError(error.errno, f"{where}: {error.strerror}") from None
     except BaseException:
         sock.close()
         raise
