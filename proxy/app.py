@@ -94,8 +94,8 @@ async def serve(config: Config) -> None:
     control = ControlServer(config.proxy.control, edge.backend)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            await nursery.start(edge.run)
             await nursery.start(control.run)
+            await nursery.start(edge.run)
             for listener in edge.listeners:
                 log.info(
                     "listening on udp %s:%d (%s, %s)", listener.address, listener.port, listener.name, listener.side

@@ -35,7 +35,7 @@ from proxy.forward import (
 )
 from proxy.outcome import Outcome
 from proxy.relay import Branch, Relay, Target
-from proxy.sip.message import H, Request, Response, make_response
+from proxy.sip.message import H, Request, Response, make_response, make_trying
 from proxy.sip.parser import BadMessage, validate_untrusted
 from proxy.sip.uri import Uri
 from proxy.stack import ServerKey, Stack, Transaction
@@ -181,8 +181,7 @@ class Core:
         tx = self.stack.open_server(request, reply_flow(request, flow, behind_nat), key, None)
         relay = Relay(self, request, tx, now)
         if relay.is_invite:
-            trying = make_response(request, 100, b"Trying")
-            self.stack.respond(tx, 100, trying.to_bytes(), now)
+            self.stack.respond(tx, 100, make_trying(request), now)
         return relay
 
     def _refuse(

@@ -206,10 +206,10 @@ class Branch:
 def _usable(response: Response) -> bool:
     """Whether its To can be read and somebody's Via is left below ours (RFC 3261 16.7 item 3)."""
     try:
-        response.to_tag
+        _ = response.to_tag
     except BadMessage:
         return False
-    return response.ids.count(H.VIA) > 1 or len(response.values(H.VIA)) > 1
+    return response.has_more_vias
 
 
 class _CancelUser:
@@ -413,7 +413,7 @@ class Relay:
         local = branch is None or (branch.local and response is branch.final)
         if not local:
             assert branch is not None
-            response.pop_value(H.VIA)
+            response.pop_via()
             self.core.outcome.fix_response(self, branch, response)
         data = response.to_bytes()
         if response.code >= 200 and (self.final_code == 0 or response.code < 300):

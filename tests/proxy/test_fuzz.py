@@ -19,9 +19,11 @@ from tests.media.ladder import alice, bob
 from tests.world import Packet, Party, World, open_world, settle
 
 PIECES = [
-    b"", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b",", b";", b":", b"<", b">", b'"', b"=", b"@", b"\xff\xfe", b" ", b"\t",
+    b"", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b",", b";", b":", b"<", b">", b'"', b"=", b"@",
+    b"\xff\xfe", b" ", b"\t",
     b"sip:", b"Via: ", b"a" * 3000, b"%00", b"-1", b"99999999999999999999", b"[::1]", b"SIP/2.0", b";lr", b"*", b"tag=",
-    b"\r\nContact: *", b"\r\nRoute: <sip:198.51.100.1;lr>", b"\r\nContent-Length: 4", b"\r\nTo: x", b"alias=1~2~3", b"\r\n ",
+    b"\r\nContact: *", b"\r\nRoute: <sip:198.51.100.1;lr>", b"\r\nContent-Length: 4", b"\r\nTo: x",
+    b"alias=1~2~3", b"\r\n ",
 ]  # fmt: skip
 
 
