@@ -59,13 +59,17 @@ def run(address: str, ask: Callable[[Client], Awaitable[T]]) -> T:
             except (NgError, Failure) as error:
                 return error
 
+    # Nothing is raised inside `except*`: what is would come out wrapped in a group (seen with Python 3.11.2).
+    failure: BaseException | None = None
     try:
         result = trio.run(session)
     except* KeyboardInterrupt:
-        raise KeyboardInterrupt from None
+        failure = KeyboardInterrupt()
     except* OSError as group:
         reason = group.exceptions[0]
-        raise Failure(Exit.UNREACHABLE, f"--node {address} cannot be used ({reason}): check the host name") from None
+        failure = Failure(Exit.UNREACHABLE, f"--node {address} cannot be used ({reason}): check the host name")
+    if failure is not None:
+        raise failure from None
     if isinstance(result, NgError):
         raise failure_of_ng(result)
     if isinstance(result, Failure):

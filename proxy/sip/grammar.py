@@ -1,7 +1,9 @@
 """The lexical rules of RFC 3261 section 25.1 that the rest of the package builds on.
 
 Every rule is a compiled regex or a small function below the ABNF it stands for, with the reason for each leniency.
-All repetition that could back-track is possessive (`*+`), so that no input costs more than time linear in its length.
+All repetition of characters is possessive (`*+`), so that no input costs more than time linear in its length. Repeated
+*groups* stay greedy, since Python before 3.11.5 gives a possessive group that fails half-way for matched (CPython issue
+106052); each begins with a byte of its own, so there is one way to split a value and nothing to gain by stepping back.
 Values handed in here may still be folded: LWS is `[ \t\r\n]` throughout.
 """
 
@@ -22,7 +24,7 @@ TOKEN: Final = rb"[A-Za-z0-9\-.!%*_+`'~]++"
 
 # quoted-string = SWS DQUOTE *(qdtext / quoted-pair ) DQUOTE
 # Leniency: any byte but DQUOTE and backslash counts as qdtext (Latin-1 display names exist).
-QUOTED: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+QUOTED: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 
 _QUOTED = re.compile(QUOTED, re.DOTALL)
 
@@ -87,7 +89,7 @@ def split_values(value: bytes) -> list[bytes]:
 # Leniency: an unquoted value is any run of bytes that cannot end it (bare IPv6 in received=, "=" in a branch).
 _PARAM = re.compile(
     rb"[ \t\r\n]*+;[ \t\r\n]*+(" + TOKEN + rb")"
-    rb"(?:[ \t\r\n]*+=[ \t\r\n]*+(" + QUOTED + rb'|[^ \t\r\n;,"]++))?+[ \t\r\n]*+',
+    rb"(?:[ \t\r\n]*+=[ \t\r\n]*+(" + QUOTED + rb'|[^ \t\r\n;,"]++))?[ \t\r\n]*+',
     re.DOTALL,
 )
 

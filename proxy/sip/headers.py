@@ -163,7 +163,7 @@ _NAME_ADDR = re.compile(
     rb"[ \t\r\n]*+(" + QUOTED + rb'|[^"<>,;]*+)[ \t\r\n]*+<([A-Za-z][A-Za-z0-9+.\-]*+:[^<> \t\r\n]++)>', re.DOTALL
 )
 # A From or To line as nearly everybody writes it: one bracketed URI, and no parameter but the tag.
-TAG_SHAPE: Final = re.compile(rb"[^<>]*+<[^<>]++>(?:;tag=(" + TOKEN + rb"))?+[ \t]*+\r?+\Z")
+TAG_SHAPE: Final = re.compile(rb"[^<>]*+<[^<>]++>(?:;tag=(" + TOKEN + rb"))?[ \t]*+\r?+\Z")
 # When the URI is not in brackets, a semicolon starts the header's parameters, and the URI holds no comma and no
 # question mark (RFC 3261 section 20).
 _ADDR_SPEC = re.compile(rb'[ \t\r\n]*+([A-Za-z][A-Za-z0-9+.\-]*+:[^<>"?,; \t\r\n]++)(?=[ \t\r\n;]|\Z)')
@@ -281,7 +281,7 @@ class Via:
         return Via(value, self.protocol, self.transport, self.host, self.port, tail, self.branch, rport, received)
 
 
-_UP_TO_SEMICOLON = re.compile(rb'(?:[^;"]++|' + QUOTED + rb")*+", re.DOTALL)
+_UP_TO_SEMICOLON = re.compile(rb'(?:[^;"]++|' + QUOTED + rb")*", re.DOTALL)
 
 
 def _split_at_semicolons(raw: bytes) -> list[bytes]:
@@ -304,14 +304,14 @@ _HOST: Final = rb"(?:[A-Za-z0-9.\-_]++|\[[0-9A-Fa-f:.]++\])"
 VIA_SHAPE: Final = re.compile(
     rb"[ \t]*+(SIP/2\.0/([A-Z]++) ("
     + _HOST
-    + rb")(?::(\d{1,5}+))?+((?:;"
+    + rb")(?::(\d{1,5}+))?((?:;"
     + TOKEN
-    + rb"(?:=[A-Za-z0-9\-.!%*_+`'~=\[\]:/]++)?+)*+))"
+    + rb"(?:=[A-Za-z0-9\-.!%*_+`'~=\[\]:/]++)?)*))"
     rb"[ \t]*+(?=,|\r?\Z)"
 )
 _VIA_ANY = re.compile(
     rb"[ \t\r\n]*+(" + TOKEN + rb")[ \t\r\n]*+/[ \t\r\n]*+(" + TOKEN + rb")[ \t\r\n]*+/[ \t\r\n]*+(" + TOKEN + rb")"
-    rb"[ \t\r\n]++(" + _HOST + rb")(?:[ \t\r\n]*+:[ \t\r\n]*+(\d{1,5}+))?+(?=[ \t\r\n;]|\Z)"
+    rb"[ \t\r\n]++(" + _HOST + rb")(?:[ \t\r\n]*+:[ \t\r\n]*+(\d{1,5}+))?(?=[ \t\r\n;]|\Z)"
 )
 
 
@@ -324,7 +324,7 @@ def _plain_params(tail: bytes) -> Params:
 
 
 # The parameters of nearly every topmost Via.
-_USUAL_TAIL: Final = re.compile(rb";branch=([^;]++)(;rport(?:=(\d++))?+)?+(?:;received=([^;]++))?+\Z")
+_USUAL_TAIL: Final = re.compile(rb";branch=([^;]++)(;rport(?:=(\d++))?)?(?:;received=([^;]++))?\Z")
 
 
 def _telling(params: Params) -> tuple[bytes | None, bytes | None, bytes | None]:

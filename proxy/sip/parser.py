@@ -232,7 +232,7 @@ def _answerable(request: Request) -> bool:
 # A From or To line nobody can object to; any other is parsed.
 _USUAL_PARTY: Final = re.compile(
     rb'[A-Za-z]+:[ \t]*+(?:"[A-Za-z0-9 ._+\-]*+"|[A-Za-z0-9 ._+\-]*+)[ \t]*+'
-    rb"<sips?:(?:[A-Za-z0-9._+\-]++@)?+[A-Za-z0-9.\-]++(?::(?:[1-9]\d{0,3}|[1-5]\d{4}))?>(?:;tag=[A-Za-z0-9._\-]++)?+\Z"
+    rb"<sips?:(?:[A-Za-z0-9._+\-]++@)?[A-Za-z0-9.\-]++(?::(?:[1-9]\d{0,3}|[1-5]\d{4}))?>(?:;tag=[A-Za-z0-9._\-]++)?\Z"
 )
 _ROUTABLE_SCHEMES: Final = (b"sip", b"sips", b"tel")
 

@@ -398,7 +398,7 @@ def _sdp_parts(message: Message) -> list[_Part]:
 
 
 _END_OF_PART_HEADERS = re.compile(rb"\r?\n\r?\n")
-_PART_TYPE = re.compile(rb"(?:\A|\n)(?:content-type|c)[ \t]*+:([^\r\n]*+(?:\r?\n[ \t]++[^\r\n]*+)*+)", re.IGNORECASE)
+_PART_TYPE = re.compile(rb"(?:\A|\n)(?:content-type|c)[ \t]*+:([^\r\n]*+(?:\r?\n[ \t]++[^\r\n]*+)*)", re.IGNORECASE)
 _PART_LENGTH = re.compile(rb"((?:\A|\n)(?:content-length|l)[ \t]*+:[ \t]*+)\d++", re.IGNORECASE)
 
 
