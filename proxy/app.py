@@ -21,6 +21,7 @@ from proxy.config import Config, ConfigError, describe, load
 from proxy.control.server import ControlServer, ControlSocketError
 from proxy.edge import Edge
 from proxy.routing import ScriptError, load_script
+from proxy.transport.udp import BindError
 
 log = logging.getLogger("proxy")
 
@@ -53,31 +54,24 @@ def main(argv: list[str] | None = None) -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
             stream=sys.stderr,
         )
-        run(config)
+        trio.run(serve, config)
     except (ConfigError, ScriptError) as error:
         print(f"mediactl-proxy: {error}", file=sys.stderr)
         return 1
-    except ControlSocketError as error:
-        print(f"mediactl-proxy: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"mediactl-proxy: cannot start: {error}", file=sys.stderr)
+    except BaseExceptionGroup as group:
+        cannot, other = group.split((ControlSocketError, BindError))
+        if cannot is None or other is not None:
+            raise
+        print(f"mediactl-proxy: cannot start: {_first(cannot)}", file=sys.stderr)
         return 1
     return 0
 
 
-def run(config: Config) -> None:
-    """Serve until told to stop. One error that ends it comes out as itself, not in the groups of the nurseries around
-    it."""
-    try:
-        trio.run(serve, config)
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-    else:
-        return
-    raise error
+def _first(error: BaseException) -> BaseException:
+    """The first error inside nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def check(path: Path) -> int:
@@ -100,8 +94,8 @@ async def serve(config: Config) -> None:
     control = ControlServer(config.proxy.control, edge.backend)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            await nursery.start(edge.run)
             await nursery.start(control.run)
+            await nursery.start(edge.run)
             for listener in edge.listeners:
                 log.info(
                     "listening on udp %s:%d (%s, %s)", listener.address, listener.port, listener.name, listener.side

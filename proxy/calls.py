@@ -7,6 +7,7 @@ makes a dialog, so that CSeq numbers, aliases and the media session can follow i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy.flow import Listener
@@ -16,16 +17,26 @@ from proxy.sip.message import H, Request, Response
 from proxy.sip.uri import parse_uri_untrusted
 
 if TYPE_CHECKING:
-    from proxy.routing import Call, Reply
+    from proxy.routing import Call
 
 _DIALOGS = ("SUBSCRIBE", "NOTIFY", "REFER")  # what makes a dialog besides INVITE (RFC 6665 4, RFC 3515)
 _NEXT = (408, 503)  # what makes a hunt go on: silence, ICMP, or a 503
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a round ended. ``code`` 100-699; ``local`` when the response was made here (timeout, unreachable)."""
+
+    code: int
+    reason: str
+    local: bool
+    response: Response | None = None
+
+
 async def run_rounds(call: Call, rounds: list[list[Target]], media: bool | None, b2bua: bool) -> Reply:
     """Try each round until one gives an answer that ends the hunt; see ``Call.relay``."""
     relay = call.relay_context
-    reply = _reply(relay, None)
+    reply: Reply | None = None
     for targets in rounds:
         if relay.final_code or relay.cancelled:
             return _reply(relay, relay.result)
@@ -36,7 +47,7 @@ async def run_rounds(call: Call, rounds: list[list[Target]], media: bool | None,
         if reply.code not in _NEXT or relay.came_back:
             # The callee's own 408 or 503, passed on by FreeSWITCH: no other FreeSWITCH would do better.
             break
-    return reply
+    return reply or _reply(relay, None)
 
 
 async def _send_round(call: Call, targets: list[Target], media: bool | None, b2bua: bool) -> bool:
@@ -128,8 +139,6 @@ def _into_dialog(call: Call, request: Request, relay: Relay, out: Listener, anch
 
 
 def _reply(relay: Relay, response: Response | None) -> Reply:
-    from proxy.routing import Reply
-
     if response is None:
         return Reply(487 if relay.cancelled else 480, "No destination", True)
     local = any(branch.local and branch.final is response for branch in relay.round)

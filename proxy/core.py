@@ -35,7 +35,7 @@ from proxy.forward import (
 )
 from proxy.outcome import Outcome
 from proxy.relay import Branch, Relay, Target
-from proxy.sip.message import H, Request, Response, make_response
+from proxy.sip.message import H, Request, Response, make_response, make_trying
 from proxy.sip.parser import BadMessage, validate_untrusted
 from proxy.sip.uri import Uri
 from proxy.stack import ServerKey, Stack, Transaction
@@ -104,6 +104,11 @@ class Core:
         try:
             self._on_request_untrusted(request, flow, key, now)
         except BadMessage as bad:
+            tx = self.stack.server.get(key)
+            if tx is not None and isinstance(tx.user, Relay):
+                self.stats["bad_messages"] += 1
+                tx.user.reply(bad.status or 400, bad.reason, now)
+                return
             if bad.partial is None:
                 bad.partial = request
             self.stack.refuse_bad(bad, flow)
@@ -176,8 +181,7 @@ class Core:
         tx = self.stack.open_server(request, reply_flow(request, flow, behind_nat), key, None)
         relay = Relay(self, request, tx, now)
         if relay.is_invite:
-            trying = make_response(request, 100, b"Trying")
-            self.stack.respond(tx, 100, trying.to_bytes(), now)
+            self.stack.respond(tx, 100, make_trying(request), now)
         return relay
 
     def _refuse(

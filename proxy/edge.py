@@ -216,7 +216,7 @@ class Edge:
     # -- running --------------------------------------------------------------------------------------------------
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Open everything and serve until cancelled. Raises OSError when a socket cannot be bound."""
+        """Open everything and serve until cancelled. Raises BindError when a socket cannot be bound."""
         sockets = [UdpSocket(listener, *self._receivers(listener), self.stack.stats) for listener in self.listeners]
         async with trio.open_nursery() as nursery:
             self.nursery = nursery

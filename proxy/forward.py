@@ -11,7 +11,7 @@ import re
 import zlib
 
 from proxy.flow import Address, Flow, Listener
-from proxy.sip.headers import parse_name_addr_untrusted
+from proxy.sip.headers import parse_name_addr_untrusted, parse_via_untrusted
 from proxy.sip.message import H, Request, Response
 from proxy.sip.parser import BadMessage
 from proxy.sip.uri import Uri, parse_uri_untrusted
@@ -58,7 +58,7 @@ def route_token(value: bytes) -> bytes | None:
     return found.group(1) if found is not None else None
 
 
-def _own_route_untrusted(value: bytes, own: Own) -> OwnRoute | None:
+def own_route_untrusted(value: bytes, own: Own) -> OwnRoute | None:
     """One Route value, when it means us. What we print ourselves is recognised by its first bytes; these URIs differ in
     every call, so parsing them would only fill the URI cache."""
     if value.startswith(b"<sip:"):
@@ -96,7 +96,7 @@ def strip_routes_untrusted(request: Request, own: Own) -> list[OwnRoute]:
         value = request.first_value(H.ROUTE)
         if value is None:
             break
-        route = _own_route_untrusted(value, own)
+        route = own_route_untrusted(value, own)
         if route is None or (taken and not (taken[0].double and route.double)):
             break
         request.pop_value(H.ROUTE)
@@ -130,17 +130,29 @@ def numeric_address(uri: Uri) -> Address | None:
 
 def spend_hop_untrusted(request: Request, default: int) -> bool:
     """Count Max-Forwards down, or add it with ``default`` when absent (RFC 3261 16.6 item 3). False when it was 0."""
-    value = request.get(H.MAX_FORWARDS)
-    if value is None:
+    if H.MAX_FORWARDS not in request.ids:
         request.append(H.MAX_FORWARDS, b"%d" % default)
         return True
+    at = request.ids.index(H.MAX_FORWARDS)
+    line = request.lines[at]
+    fewer = _FEWER_HOPS.get(line)
+    if fewer is not None:
+        request.lines[at] = fewer
+        return True
+    value = request.get(H.MAX_FORWARDS) or b""
     if not value.isdigit() or len(value.lstrip(b"0")) > 3:
         raise BadMessage(400, b"Bad Max-Forwards", request)
     hops = int(value)
     if hops == 0:
         return False
     request.set(H.MAX_FORWARDS, b"%d" % (hops - 1))
+    if len(_FEWER_HOPS) < 2048 and len(line) < 64:
+        _FEWER_HOPS[line] = request.lines[at]
     return True
+
+
+# Max-Forwards lines as they came -> as they leave: there are few of them.
+_FEWER_HOPS: dict[bytes, bytes] = {}
 
 
 def record_route(request: Request, came: Listener, leaves: Listener, token: bytes) -> None:
@@ -167,8 +179,6 @@ def loop_hash(request: Request) -> int:
 
 def is_loop(request: Request, own: Own, fingerprint: int) -> bool:
     """True when a Via of ours below the top carries the same loop hash (RFC 3261 16.3 item 4)."""
-    from proxy.sip.headers import parse_via_untrusted
-
     wanted = b".%08x" % fingerprint
     for value in request.values(H.VIA)[1:]:
         via = parse_via_untrusted(value)

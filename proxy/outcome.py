@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from proxy.contact import needs_alias
 from proxy.dialogs import Dialog, Side, dialog_key
 from proxy.flow import Listener
-from proxy.forward import own_listener, record_route, route_uri_untrusted
+from proxy.forward import own_route_untrusted, record_route
 from proxy.relay import Branch, Relay
 from proxy.session_timer import session_timer
 from proxy.sip.message import H, Request, Response
@@ -160,7 +160,7 @@ class Outcome:
         above: list[bytes] = []
         for value in response.values(H.RECORD_ROUTE):
             try:
-                if own_listener(route_uri_untrusted(value), self.core.own) is not None:
+                if own_route_untrusted(value, self.core.own) is not None:
                     break
             except BadMessage:
                 continue

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from proxy.flow import Address, Flow
 from proxy.sip.message import H, Request, Response, make_cancel, make_response
+from proxy.sip.parser import BadMessage
 from proxy.sip.transaction import TERMINATED
 from proxy.stack import Transaction
 
@@ -107,8 +108,8 @@ class Branch:
             elif not self.answered:
                 report("ok")
         self.answered = True
-        if response.ids.count(H.VIA) < 2 and len(response.values(H.VIA)) < 2:
-            self._without_via(response, now)
+        if not _usable(response):
+            self._unusable(response, now)
             return
         if response.code < 200:
             if self.cancel_wanted and not self.cancelled:
@@ -126,12 +127,11 @@ class Branch:
             return
         relay.process(self, response, now)
 
-    def _without_via(self, response: Response, now: float) -> None:
-        """Only our own Via is left: the peer has lost the others, and RFC 3261 16.7 item 3 forbids to pass it on."""
+    def _unusable(self, response: Response, now: float) -> None:
+        """A response that cannot be passed on; when it was the final one, the request still needs an answer."""
+        self.relay.core.stats["responses_unusable"] += 1
         if response.code >= 200:
             self.fail(502, now, "bad_response")
-            if self.relay.is_invite and response.code < 300:
-                self.relay.core.outcome.unwanted_2xx(self.relay, self, response, now)
 
     def on_timeout(self, tx: Transaction, now: float) -> None:
         """Timer B or F: nobody answered."""
@@ -201,6 +201,15 @@ class Branch:
             return
         self.cancel(now)
         self.fail(408, now, "timeout")
+
+
+def _usable(response: Response) -> bool:
+    """Whether its To can be read and somebody's Via is left below ours (RFC 3261 16.7 item 3)."""
+    try:
+        _ = response.to_tag
+    except BadMessage:
+        return False
+    return response.has_more_vias
 
 
 class _CancelUser:
@@ -314,6 +323,7 @@ class Relay:
         if self.wake_up is not None:
             self.wake_up()
         elif not self.story:
+            self.story = True
             self.core.start_story(self.core.stories.late_responses, self)
 
     def process(self, branch: Branch, response: Response, now: float) -> None:
@@ -403,7 +413,7 @@ class Relay:
         local = branch is None or (branch.local and response is branch.final)
         if not local:
             assert branch is not None
-            response.pop_value(H.VIA)
+            response.pop_via()
             self.core.outcome.fix_response(self, branch, response)
         data = response.to_bytes()
         if response.code >= 200 and (self.final_code == 0 or response.code < 300):

@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proxy.calls import Reply, run_rounds
 from proxy.dispatcher import Destination, Dispatcher
 from proxy.flow import Address, Flow, Listener
 from proxy.forward import next_hop_untrusted, numeric_address, own_listener, route_uri_untrusted
 from proxy.relay import Relay, Target
-from proxy.sip.message import Request, Response
+from proxy.sip.message import Request
 from proxy.sip.parser import BadMessage
 from proxy.sip.uri import Uri, parse_uri_untrusted
 
@@ -40,16 +41,6 @@ AnyRoute = Callable[[Any], Any]
 
 class ScriptError(Exception):
     """A routing script that cannot be used: one sentence, file and line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """How a round ended. ``code`` 100-699; ``local`` when the response was made here (timeout, unreachable)."""
-
-    code: int
-    reason: str
-    local: bool
-    response: Response | None = None
 
 
 @dataclass(slots=True)
@@ -262,8 +253,6 @@ class Call:
         configured); ``b2bua`` says that the far side is FreeSWITCH, which will come back (default: when ``to`` came
         from ``freeswitch()``).
         """
-        from proxy.calls import run_rounds  # the story of a relayed call is long enough for a file of its own
-
         rounds = self._targets(to)
         b2bua = isinstance(to, Hunt) if b2bua is None else b2bua
         if not b2bua or self.source_is_known:

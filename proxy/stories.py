@@ -128,11 +128,12 @@ class Stories:
 
     async def late_responses(self, relay: Relay) -> None:
         """Responses that need rtpengine after the relay's own story has ended: another fork's 2xx."""
-        relay.story = True
         try:
             await self._work_off(relay)
         finally:
             relay.story = False
+        if relay.result is not None and not relay.final_code:
+            relay.reply_best(relay.result, self.core.clock())
 
     async def in_dialog(self, relay: Relay, leaves: Listener) -> None:
         """A re-INVITE, UPDATE or PRACK whose SDP (or missing SDP) concerns the media session."""

@@ -26,12 +26,20 @@ MAX_LINES = 500
 
 LAYERS: list[set[str]] = [
     {"proxy.sip"},
-    {"proxy.flow", "proxy.token", "proxy.dispatcher", "proxy.nat", "proxy.config_check", "proxy.session_timer"},
+    {
+        "proxy.flow",
+        "proxy.pacing",
+        "proxy.token",
+        "proxy.dispatcher",
+        "proxy.nat",
+        "proxy.config_check",
+        "proxy.session_timer",
+    },
     {"proxy.config", "proxy.contact", "proxy.location", "proxy.forward"},
-    {"proxy.registrar", "proxy.stack", "proxy.stateless", "proxy.dialogs", "proxy.media", "proxy.pacing"},
+    {"proxy.registrar", "proxy.stack", "proxy.dialogs", "proxy.media"},
     {"proxy.transport", "proxy.relay", "proxy.control"},
     {"proxy.outcome", "proxy.stories", "proxy.uac"},
-    {"proxy.routing", "proxy.supervisor"},
+    {"proxy.routing", "proxy.stateless", "proxy.supervisor"},
     {"proxy.talk", "proxy.core"},
     {"proxy.edge"},
     {"proxy.app"},
@@ -329,6 +337,11 @@ def test_packages_import_only_what_they_may() -> None:
                     f"{module.where}:{found.line} imports {found.target}; {scope} may import {REACH[scope]}"
                 )
     assert_none(problems, "imports between packages point one way")
+
+
+def test_no_module_is_in_two_layers() -> None:
+    members = [member for layer_members in LAYERS for member in sorted(layer_members)]
+    assert_none(sorted({member for member in members if members.count(member) > 1}), "a module has one layer")
 
 
 def test_proxy_imports_point_down() -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -343,7 +343,8 @@ class World:
                 return
             self.wire.append(Packet(trio.current_time(), data, name, listener.name, message))
             if party is not None:
-                party.receive(message)
+                with suppress(SipError):  # somebody's damaged Contact: nothing of this party's will follow it
+                    party.receive(message)
 
         return send
 

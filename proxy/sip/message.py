@@ -24,6 +24,7 @@ __all__ = [
     "make_cancel",
     "make_request",
     "make_response",
+    "make_trying",
 ]
 
 _COPIED = frozenset({H.VIA, H.FROM, H.TO, H.CALL_ID, H.CSEQ})
@@ -69,6 +70,17 @@ def make_response(
     lines.append(b"Content-Length: 0")
     ids.append(H.CONTENT_LENGTH)
     return Response(code, reason, b"SIP/2.0 %d %b" % (code, reason), lines, ids, b"")
+
+
+_IN_TRYING = _COPIED | {H.TIMESTAMP}
+
+
+def make_trying(request: Request) -> bytes:
+    """The bytes of `make_response(request, 100)`, which every INVITE gets (RFC 3261 section 8.2.6.1)."""
+    if request.eol != b"\r\n":
+        return make_response(request, 100).to_bytes()
+    kept = [line for line, hid in zip(request.lines, request.ids, strict=True) if hid in _IN_TRYING]
+    return b"\r\n".join((b"SIP/2.0 100 Trying", *kept, b"Content-Length: 0\r\n\r\n"))
 
 
 def _has_to_tag(request: Request) -> bool:

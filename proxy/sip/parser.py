@@ -57,35 +57,55 @@ def _assemble(
     start: bytes, lines: list[bytes], ids: list[int], body: bytes, eol: bytes, blank: bytes
 ) -> Request | Response:
     """Make the message out of its pieces and check start line and Content-Length."""
-    words = start.split(b" ", 2) if start[:8] == b"SIP/2.0 " else start.split(b" ")
-    if len(words) != 3:
-        return _odd_start(start, lines, ids, body, eol, blank)
-    first, second, third = words
     message: Request | Response
-    if third == b"SIP/2.0":
-        method = METHODS.get(first)
-        if method is None or not second:
-            return _odd_start(start, lines, ids, body, eol, blank)
-        message = Request(method, second, third, start, lines, ids, body, eol, blank)
-    elif first == b"SIP/2.0" and len(second) == 3 and second.isdigit() and b"100" <= second <= b"699":
-        message = Response(int(second), third, start, lines, ids, body, eol, blank)
+    status = _STATUS.get(start)
+    if status is not None:
+        message = Response(status[0], status[1], start, lines, ids, body, eol, blank)
     else:
-        return _odd_start(start, lines, ids, body, eol, blank)
-    _cut_body(message)
+        words = start.split(b" ", 2) if start[:8] == b"SIP/2.0 " else start.split(b" ")
+        if len(words) != 3:
+            return _odd_start(start, lines, ids, body, eol, blank)
+        first, second, third = words
+        if third == b"SIP/2.0":
+            method = METHODS.get(first)
+            if method is None or not second:
+                return _odd_start(start, lines, ids, body, eol, blank)
+            message = Request(method, second, third, start, lines, ids, body, eol, blank)
+        elif first == b"SIP/2.0" and len(second) == 3 and second.isdigit() and b"100" <= second <= b"699":
+            if len(_STATUS) < _MOST_KNOWN and len(start) < _LONGEST_KNOWN:
+                _STATUS[start] = int(second), third
+            message = Response(int(second), third, start, lines, ids, body, eol, blank)
+        else:
+            return _odd_start(start, lines, ids, body, eol, blank)
+    if _CONTENT_LENGTH in ids:
+        _cut_body(message)
     return message
+
+
+# Start lines of responses and lines of Content-Length repeat all day: what they say is remembered, up to a bound.
+_STATUS: Final[dict[bytes, tuple[int, bytes]]] = {}
+_LENGTHS: Final[dict[bytes, int]] = {}
+_MOST_KNOWN: Final = 2048
+_LONGEST_KNOWN: Final = 64
 
 
 def _cut_body(message: Request | Response) -> None:
     """Cut the body to Content-Length (RFC 3261 sections 18.3, 20.14)."""
-    many = message.ids.count(_CONTENT_LENGTH)
+    ids = message.ids
+    many = ids.count(_CONTENT_LENGTH)
     if not many:
         return
     if many > 1:
         raise _addressed(400, b"more than one Content-Length", message)
-    value = message.lines[message.ids.index(_CONTENT_LENGTH)].partition(b":")[2].strip()
-    if not value.isdigit() or len(value) > 9:
-        raise _addressed(400, b"Content-Length is not a number from 0 to 999999999", message)
-    length = int(value)
+    line = message.lines[ids.index(_CONTENT_LENGTH)]
+    length = _LENGTHS.get(line)
+    if length is None:
+        value = line.partition(b":")[2].strip()
+        if not value.isdigit() or len(value) > 9:
+            raise _addressed(400, b"Content-Length is not a number from 0 to 999999999", message)
+        length = int(value)
+        if len(_LENGTHS) < _MOST_KNOWN and len(line) < _LONGEST_KNOWN:
+            _LENGTHS[line] = length
     if length != len(message.body):
         if length > len(message.body):
             raise _addressed(400, b"Content-Length is larger than the message", message)
@@ -209,6 +229,11 @@ def _answerable(request: Request) -> bool:
 
 # --- what a proxy checks before it routes ----------------------------------------------------------------------------
 
+# A From or To line nobody can object to; any other is parsed.
+_USUAL_PARTY: Final = re.compile(
+    rb'[A-Za-z]+:[ \t]*+(?:"[A-Za-z0-9 ._+\-]*+"|[A-Za-z0-9 ._+\-]*+)[ \t]*+'
+    rb"<sips?:(?:[A-Za-z0-9._+\-]++@)?[A-Za-z0-9.\-]++(?::(?:[1-9]\d{0,3}|[1-5]\d{4}))?>(?:;tag=[A-Za-z0-9._\-]++)?\Z"
+)
 _ROUTABLE_SCHEMES: Final = (b"sip", b"sips", b"tel")
 
 
@@ -256,6 +281,8 @@ def _check(request: Request) -> None:
     if uri.headers:
         raise BadMessage(400, b"Request-URI has headers")
     for hid in (H.FROM, H.TO):
+        if _USUAL_PARTY.match(request.lines[ids.index(hid)]) is not None:
+            continue
         try:
             parse_uri_untrusted(parse_name_addr_untrusted(request.get(hid) or b"").uri)
         except BadMessage as bad:

@@ -35,8 +35,12 @@ Received = Callable[[bytes, "Address"], None]
 Unreachable = Callable[[bytes, "Address"], None]
 
 
+class BindError(Exception):
+    """A listener's socket cannot be opened: one sentence with its name, address and what to do."""
+
+
 def bind(listener: Listener) -> socket.socket:
-    """A bound socket for a listener. Raises OSError (address in use, not ours) that names it."""
+    """A bound socket for a listener. Raises BindError (address in use, not on this machine, no permission)."""
     family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
@@ -50,11 +54,11 @@ def bind(listener: Listener) -> socket.socket:
         sock.bind((listener.address, listener.port))
     except OSError as error:
         sock.close()
-        where = f"udp {listener.address}:{listener.port} of [[listen]] {listener.name!r}"
-        raise OSError(error.errno, f"{where}: {error.strerror}") from None
-    except BaseException:
-        sock.close()
-        raise
+        reason = (error.strerror or str(error)).lower()
+        raise BindError(
+            f"listener {listener.name} cannot be opened on udp {listener.address}:{listener.port}: {reason}; "
+            "stop what else listens there, or correct [[listen]]"
+        ) from error
     return sock
 
 

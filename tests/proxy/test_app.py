@@ -1,117 +1,123 @@
-"""The program: its command line, its exit codes, and that it serves until told to stop."""
+"""The program: command line, exit codes, and a start and stop with real sockets."""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from proxy import __version__
 from proxy.app import main
 
-CONFIG = """
-[proxy]
-instance = "test"
-control = "{folder}/control.sock"
-{more}
-
-[[listen]]
-name = "public"
-side = "public"
-address = "127.0.0.1"
-port = {port}
-"""
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
+        return int(sock.getsockname()[1])
 
 
-def write(folder: Path, port: int, more: str = "") -> Path:
+def config(folder: Path, text: str = "", port: int = 0) -> Path:
     path = folder / "edge.toml"
-    path.write_text(CONFIG.format(folder=folder, port=port, more=more))
+    listen = f'[[listen]]\nname = "public"\naddress = "127.0.0.1"\nport = {port or 5060}\n'
+    path.write_text(f'[proxy]\ncontrol = "c.sock"\n{text}\n{listen}')
     return path
 
 
 def test_check_says_what_it_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path, 5099)
+    path = config(tmp_path)
     assert main(["--check", str(path)]) == 0
     out = capsys.readouterr().out
-    assert "listen public: public side, udp 127.0.0.1:5099" in out
+    assert "listen public: public side, udp 127.0.0.1:5060" in out
     assert out.endswith(f"{path}: ok\n")
 
 
-@pytest.mark.parametrize("option", [["--check"], []])
-def test_a_mistake_is_one_sentence_and_status_1(
-    option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("text", "script", "wanted"),
+    [
+        ("colour = 1", "", "colour is not a known key"),
+        ('route = "r.py"', "def route(call:\n", "r.py:1: "),
+        ('route = "r.py"', "x = 1\n1 / 0\n", "r.py:2: ZeroDivisionError"),
+        ('route = "r.py"', "x = 1\n", "there is no `async def route(call)`"),
+        ('route = "r.py"', "\nroute = 5\n", "route must be a function"),
+        ('route = "r.py"', "\n\nasync def route():\n    pass\n", "r.py:3: route takes exactly one argument"),
+    ],
+)
+def test_check_names_file_and_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, script: str, wanted: str
 ) -> None:
-    path = write(tmp_path, 5099, more="log_levle = 1")
-    assert main([*option, str(path)]) == 1
-    (sentence,) = capsys.readouterr().err.splitlines()
-    assert sentence.startswith("mediactl-proxy: ")
-    assert "log_levle" in sentence
+    (tmp_path / "r.py").write_text(script)
+    assert main(["--check", str(config(tmp_path, text))]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("mediactl-proxy: ")
+    assert wanted in captured.err
 
 
-def test_a_bad_routing_script_is_told_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "route.py").write_text("async def route(call):\n    return (\n")
-    path = write(tmp_path, 5099, more=f'route = "{tmp_path}/route.py"')
-    assert main(["--check", str(path)]) == 1
-    assert "route.py:2: " in capsys.readouterr().err
+def test_a_missing_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere.toml")]) == 1
+    assert "cannot be read" in capsys.readouterr().err
 
 
-def test_no_configuration_is_a_wrong_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
+def test_no_argument_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
         main([])
-    assert caught.value.code == 2
+    assert stopped.value.code == 2
     assert "give a configuration file" in capsys.readouterr().err
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["--version"])
-    assert caught.value.code == 0
-    assert capsys.readouterr().out == f"mediactl-proxy {__version__}\n"
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_told_to_stop(number: signal.Signals, tmp_path: Path, repository: Path) -> None:
-    path = write(tmp_path, free_port())
-    command = [sys.executable, "-m", "proxy.app", str(path)]
-    with subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert "listening on udp 127.0.0.1:" in process.stderr.readline()
-        assert (tmp_path / "control.sock").is_socket()
+def test_starts_answers_and_stops_clean(tmp_path: Path, number: signal.Signals) -> None:
+    """OPTIONS on a LAN socket is answered; a signal ends it with 0 and takes the control socket along."""
+    port = free_port()
+    path = config(tmp_path, port=port)
+    path.write_text(path.read_text() + 'side = "lan"\n')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proxy.app", str(path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        ask = (
+            f"OPTIONS sip:127.0.0.1:{port} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5;branch=z9hG4bK%d;rport\r\n"
+            f"From: <sip:a@x>;tag=1\r\nTo: <sip:x>\r\nCall-ID: %d\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+        )
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0.2)
+            sock.connect(("127.0.0.1", port))
+            deadline = time.monotonic() + 20
+            answer = b""
+            while not answer and time.monotonic() < deadline:
+                try:
+                    sock.send((ask % (1, 1)).encode())
+                    answer = sock.recv(4096)
+                except (TimeoutError, ConnectionRefusedError):
+                    continue
+        assert answer.startswith(b"SIP/2.0 200 OK\r\n")
+        assert (tmp_path / "c.sock").is_socket()
         process.send_signal(number)
-        assert process.wait(20) == 0
-        assert f"stopping on {number.name}" in process.stderr.read()
-    assert not (tmp_path / "control.sock").exists()
+        _, errors = process.communicate(timeout=20)
+        assert process.returncode == 0, errors
+        assert not (tmp_path / "c.sock").exists()
+        assert "Traceback" not in errors
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
-def test_a_port_in_use_is_told(tmp_path: Path, repository: Path) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        path = write(tmp_path, port)
-        command = [sys.executable, "-m", "proxy.app", str(path)]
-        done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 1
-    (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith("mediactl-proxy: ")
-    assert f"udp 127.0.0.1:{port} of [[listen]] 'public': Address already in use" in sentence
-
-
-def test_a_control_socket_that_cannot_be_made_is_told(tmp_path: Path, repository: Path) -> None:
-    path = write(tmp_path, free_port())
-    (tmp_path / "control.sock").write_text("something else")
-    command = [sys.executable, "-m", "proxy.app", str(path)]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 1
-    (sentence,) = done.stderr.splitlines()
-    assert f"{tmp_path}/control.sock" in sentence
+def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        assert main([str(config(tmp_path, port=sock.getsockname()[1]))]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("mediactl-proxy: cannot start: listener public cannot be opened on udp 127.0.0.1:")
+    assert "address already in use" in error
+    assert "Traceback" not in error

@@ -72,7 +72,7 @@ async def test_request(autojump_clock: object, name: str, outcome: Outcome) -> N
         what = happened(packets, data.lstrip().split(b" ")[0])
         assert what in outcome.core, packets
         if what == "relay":
-            kept(data, packets[0][1])
+            kept(message(name), packets[0][1])
         if what == "drop":
             assert world.stats["bad_messages"] == 1
         world.inject("caller", data)  # a retransmission makes nothing new
@@ -104,7 +104,7 @@ async def test_response(autojump_clock: object, name: str, outcome: Outcome) -> 
         packets = sent(world)
         relayed = [data for to, data in packets if to == "caller"]
         if name == "bcast":
-            # The RFC warns of sending it to the broadcast address in its second Via; it goes where its request came from.
+            # The RFC warns of the broadcast address in its second Via; it goes where its request came from.
             assert len(relayed) == len(packets) == 1
             return
         assert ("relay" if relayed else "drop") in outcome.core, packets
