@@ -39,6 +39,14 @@ def _encoded_key(key: str) -> bytes:
     return b"%d:%b" % (len(data), data)
 
 
+@lru_cache(maxsize=512)
+def _encoded_texts(texts: tuple[str, ...]) -> bytes:
+    """A list of strings, such as flags: they repeat in every command. Raises TypeError when one is no string."""
+    if any(type(item) is not str for item in texts):
+        raise TypeError
+    return b"l%be" % b"".join(map(_encoded_key, texts))
+
+
 class _Encoder(BencodeEncoder):  # type: ignore[misc]
     """The library's encoder with keys remembered and the two commonest value types written in place (half its time)."""
 
@@ -51,6 +59,15 @@ class _Encoder(BencodeEncoder):  # type: ignore[misc]
 
     def encode_int(self, x: int, r: Any) -> None:
         r.append(b"i%de" % x)
+
+    def encode_list(self, x: Any, r: Any) -> None:
+        if x and type(x[0]) is str:
+            try:
+                r.append(_encoded_texts(tuple(x)))
+                return
+            except TypeError:  # not only strings, or something that cannot be a key of the cache
+                pass
+        super().encode_list(x, r)
 
     def encode_dict(self, x: Mapping[str, Value], r: Any) -> None:
         functions = self.encode_func
@@ -67,6 +84,14 @@ class _Encoder(BencodeEncoder):  # type: ignore[misc]
             else:
                 functions[kind](value, r)
         append(b"e")
+
+
+_DIGITS = frozenset(b"%d" % digit for digit in range(10))
+
+
+@lru_cache(maxsize=512)
+def _key_text(key: bytes) -> str:
+    return key.decode("utf-8", "surrogateescape")
 
 
 class _Decoder(BencodeDecoder):  # type: ignore[misc]
@@ -97,9 +122,15 @@ class _Decoder(BencodeDecoder):  # type: ignore[misc]
         decode_string = self.decode_string
         r: dict[str, Value] = {}
         f += 1
-        while x[f : f + 1] != b"e":
+        while (first := x[f : f + 1]) != b"e":
             key, f = decode_string(x, f)
-            r[key.decode("utf-8", "surrogateescape")], f = functions[x[f : f + 1]](x, f, depth=depth + 1)
+            first = x[f : f + 1]
+            value: Value
+            if first in _DIGITS:
+                value, f = decode_string(x, f)
+            else:
+                value, f = functions[first](x, f, depth=depth + 1)
+            r[_key_text(key) if len(key) < 64 else key.decode("utf-8", "surrogateescape")] = value
         return r, f + 1
 
 

@@ -15,6 +15,7 @@ from proxy.forward import loop_hash
 from proxy.relay import Branch, Relay, Target
 from proxy.sip.message import H, Request, Response
 from proxy.sip.uri import parse_uri_untrusted
+from proxy.stories import retry_after
 
 if TYPE_CHECKING:
     from proxy.routing import Call
@@ -36,7 +37,9 @@ class Reply:
 async def run_rounds(call: Call, rounds: list[list[Target]], media: bool | None, b2bua: bool) -> Reply:
     """Try each round until one gives an answer that ends the hunt; see ``Call.relay``."""
     relay = call.relay_context
-    reply: Reply | None = None
+    if not rounds and relay.result is None:
+        relay.result = relay.local_response(480)
+    reply = _reply(relay, relay.result)
     for targets in rounds:
         if relay.final_code or relay.cancelled:
             return _reply(relay, relay.result)
@@ -47,7 +50,7 @@ async def run_rounds(call: Call, rounds: list[list[Target]], media: bool | None,
         if reply.code not in _NEXT or relay.came_back:
             # The callee's own 408 or 503, passed on by FreeSWITCH: no other FreeSWITCH would do better.
             break
-    return reply or _reply(relay, None)
+    return reply
 
 
 async def _send_round(call: Call, targets: list[Target], media: bool | None, b2bua: bool) -> bool:
@@ -71,6 +74,8 @@ async def _send_round(call: Call, targets: list[Target], media: bool | None, b2b
             refusal = await core.anchor.request(relay.leg, request, relay.from_phone, key)
             if refusal is not None:
                 relay.result = relay.local_response(refusal.code, refusal.reason)
+                for name, value in retry_after(refusal):
+                    relay.result.append(name, value)
                 core.anchor.branch_ended(relay.leg, key)
                 continue
         if relay.is_invite:

@@ -80,6 +80,7 @@ class Core:
         self.is_freeswitch: Callable[[str], bool] = lambda host: False
         self.resolve: Callable[[Uri], Awaitable[Address | None]] | None = None
         self.known_address: Callable[[Address], bool] = lambda addr: False
+        self.is_destination: Callable[[Address], bool] = lambda addr: False
         self.make_call: Callable[[Relay, Flow, bool], Call] | None = None
         self.refuse_callee: Callable[[Dialog, int, bytes], None] = lambda dialog, cseq, reason: None
         self.end_session: Callable[[Dialog, bytes], None] = lambda dialog, reason: None
@@ -125,15 +126,14 @@ class Core:
             self._refuse(request, flow, 483, b"Too Many Hops")
             return
         if request.index(H.PROXY_REQUIRE) >= 0:
-            wanted = b", ".join(request.values(H.PROXY_REQUIRE))
-            self._refuse(request, flow, 420, b"Bad Extension", [(b"Unsupported", wanted)])
+            self._refuse_extension(request, flow)
+            return
+        if self._preloaded_route_untrusted(request, flow):
+            self._refuse(request, flow, 403, b"Preloaded Route not allowed")
             return
         if request.count(H.VIA) > 1 and is_loop(request, self.own, loop_hash(request)):
             self.stats["loops"] += 1
             self._refuse(request, flow, 482, b"Loop Detected")
-            return
-        if self._preloaded_route_untrusted(request, flow):
-            self._refuse(request, flow, 403, b"Preloaded Route not allowed")
             return
         relay = self._open(request, flow, key, now, behind_nat)
         relay.nat = behind_nat
@@ -193,6 +193,11 @@ class Core:
         trusted = flow.listener.side == "lan" and self.is_freeswitch(flow.addr[0])
         self.stack.send_stateless(response, reply_flow(request, flow, not trusted))
 
+    def _refuse_extension(self, request: Request, flow: Flow) -> None:
+        """RFC 3261 16.3 item 5: we support none."""
+        wanted = b", ".join(request.values(H.PROXY_REQUIRE))
+        self._refuse(request, flow, 420, b"Bad Extension", [(b"Unsupported", wanted)])
+
     def on_cancel(self, request: Request, flow: Flow, key: ServerKey, invite: Transaction | None, now: float) -> None:
         """CANCEL is hop by hop (RFC 3261 16.10): answered here, sent on as our own to every pending branch."""
         try:
@@ -222,6 +227,11 @@ class Core:
         if not spend_hop_untrusted(request, self.max_forwards):
             self._refuse(request, flow, 483, b"Too Many Hops")
             return
+        if H.PROXY_REQUIRE in request.ids:
+            self._refuse_extension(request, flow)
+            return
+        if request.cseq_method != request.method:
+            raise BadMessage(400, b"CSeq method differs from the Request-Line", request)
         behind_nat = self._repair_source(request, flow)
         relay = self._open(request, flow, key, now, behind_nat)
         relay.initial = False
@@ -274,15 +284,18 @@ class Core:
         copy = relay.request.copy()
         if relay.dialog is not None:
             relay.dialog.translate(copy, relay.from_caller)
-        target = self.in_dialog_target_untrusted(copy, relay.dialog, leaves)
+        target = self.in_dialog_target_untrusted(copy, relay.dialog, leaves, relay.tx.flow)
         if target is None:
             self.start_story(self.stories.resolve_in_dialog, relay, copy, leaves)
             return
         relay.send(self.prepare(relay, copy, target), now)
 
-    def in_dialog_target_untrusted(self, request: Request, dialog: Dialog | None, leaves: Listener) -> Target | None:
+    def in_dialog_target_untrusted(
+        self, request: Request, dialog: Dialog | None, leaves: Listener, came: Flow
+    ) -> Target | None:
         """Where an in-dialog request goes by its Route or Request-URI; None when that is a name. An alias is taken
-        out and followed only to an address seen in this dialog."""
+        out and followed only to an address seen in this dialog. Nobody outside reaches anybody on the LAN but
+        FreeSWITCH and whom we know there: the Request-URI is the sender's to choose."""
         uri = next_hop_untrusted(request)
         if request.index(H.ROUTE) < 0 and uri.has(b"alias"):
             uri, alias = nat.take_alias(uri)
@@ -291,7 +304,15 @@ class Core:
                 return Target(request.uri, leaves.flow((alias[0], alias[1])))
             self.stats["alias_refused"] += 1
         addr = numeric_address(uri)
-        return None if addr is None else Target(request.uri, leaves.flow(addr))
+        if addr is None:
+            return None
+        if leaves.side == "lan" and came.listener.side != "lan" and not self._on_lan(addr, dialog):
+            self.stats["lan_refused"] += 1
+            raise BadMessage(403, b"Not a party of this call", request)
+        return Target(request.uri, leaves.flow(addr))
+
+    def _on_lan(self, addr: Address, dialog: Dialog | None) -> bool:
+        return self.is_freeswitch(addr[0]) or self.is_destination(addr) or self._alias_is_known(addr, dialog)
 
     def _alias_is_known(self, addr: Address, dialog: Dialog | None) -> bool:
         if dialog is not None and addr in (
@@ -328,17 +349,17 @@ class Core:
                 if dialog.leg is not None and self.anchor is not None:
                     self.anchor.confirmed(dialog.leg)
                     if self.anchor.needs(dialog.leg, request):
-                        self.start_story(self.stories.ack, request, dialog, leaves, from_caller)
+                        self.start_story(self.stories.ack, request, dialog, leaves, flow)
                         return
-            self.send_ack(request, dialog, leaves)
+            self.send_ack(request, dialog, leaves, flow)
         except BadMessage:
             self.stats["acks_dropped"] += 1
 
-    def send_ack(self, request: Request, dialog: Dialog | None, leaves: Listener) -> None:
+    def send_ack(self, request: Request, dialog: Dialog | None, leaves: Listener, came: Flow) -> None:
         """Forward an ACK statelessly with a branch of its own."""
-        target = self.in_dialog_target_untrusted(request, dialog, leaves)
+        target = self.in_dialog_target_untrusted(request, dialog, leaves, came)
         if target is None:
-            self.start_story(self.stories.resolve_ack, request, leaves)
+            self.start_story(self.stories.resolve_ack, request, leaves, came)
             return
         self.send_ack_to(request, target.flow)
 

@@ -149,6 +149,7 @@ class Edge:
         self._static = {address for uri in self.service.users.values() if (address := _address_of(uri)) is not None}
         self.core.is_freeswitch = self.dispatcher.is_freeswitch
         self.core.known_address = self._known_address
+        self.core.is_destination = self._is_destination
         self.core.make_call = self._make_call
         self.stateless = Stateless(self.service, script, config.proxy.max_forwards) if is_stateless(script) else None
         self.supervisor = Supervisor(self.core, self.anchor)
@@ -212,6 +213,13 @@ class Edge:
     def _known_address(self, addr: Address) -> bool:
         """Somebody registered from there, or a static user is there."""
         return addr in self._static or self.location.knows_address(addr)
+
+    def _is_destination(self, addr: Address) -> bool:
+        """A destination of a set, or the carrier."""
+        carrier = self.service.carrier
+        if carrier is not None and _address_of(carrier) == addr:
+            return True
+        return any(one.addr == addr for dispatcher in self.sets.values() for one in dispatcher.destinations)
 
     # -- running --------------------------------------------------------------------------------------------------
 

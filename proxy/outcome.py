@@ -97,6 +97,9 @@ class Outcome:
         if method == "BYE":
             if code not in (401, 407):
                 self.dialog_over(dialog)
+            if branch is not None and branch.local and relay.from_phone:
+                # FreeSWITCH is dead (ICMP, or silent for 64*T1): nobody else hangs up the session's other phone.
+                self.core.end_session(dialog, b'SIP;cause=503;text="No way to the other side"')
         elif relay.initial:
             if code >= 300:
                 self.dialog_over(dialog)

@@ -316,7 +316,7 @@ class Relay:
         if leg is None:
             return False
         anchor = self.core.anchor
-        return anchor is not None and anchor.needs(leg, response)
+        return anchor is not None and anchor.needs(leg, response, self.request)
 
     def wake(self) -> None:
         """Tell the story, or start one when the last has ended (a second 2xx after the call's task is gone)."""

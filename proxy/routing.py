@@ -163,13 +163,14 @@ class Call:
     def _hunt(self, dispatcher: Dispatcher, prefix: str | None, user: str | None) -> Hunt:
         name = self.user if user is None else user
         targets = []
+        inside = dispatcher is self.service.freeswitch
         for destination in dispatcher.order():
             before = destination.prefix if prefix is None else prefix.encode()
             host, port = destination.addr
             shown = b"[%b]" % host.encode() if ":" in host else host.encode()
             tail = b"" if port == 5060 else b":%d" % port
             uri = b"sip:%b%b@%b%b" % (before, name.encode(), shown, tail)
-            listener = self.service.listener_for("lan", self.flow.listener)
+            listener = self.service.listener_for("lan" if inside else "public", self.flow.listener)
             targets.append(
                 Target(
                     uri,
@@ -179,7 +180,7 @@ class Call:
                     _reporter(dispatcher, destination, self.service.core),
                 )
             )
-        return Hunt(targets)
+        return Hunt(targets, b2bua=inside)
 
     def lookup(self, user: str | None = None) -> list[Target]:
         """Where a user can be reached: registered bindings (all of them, to fork to), else the static entry, else
@@ -254,7 +255,8 @@ class Call:
         from ``freeswitch()``).
         """
         rounds = self._targets(to)
-        b2bua = isinstance(to, Hunt) if b2bua is None else b2bua
+        if b2bua is None:
+            b2bua = isinstance(to, Hunt) and to.b2bua
         if not b2bua or self.source_is_known:
             return await run_rounds(self, rounds, media, b2bua)
         with self.service.stranger_at({target.addr[0] for targets in rounds for target in targets}):
@@ -281,9 +283,10 @@ class Call:
 
 @dataclass(slots=True)
 class Hunt:
-    """Targets to try one after the other."""
+    """Targets to try one after the other; ``b2bua`` when they are FreeSWITCHes, which come back with a leg B."""
 
     targets: list[Target]
+    b2bua: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.targets)

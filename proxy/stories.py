@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from proxy.dialogs import Dialog
-from proxy.flow import Listener
+from proxy.flow import Flow, Listener
 from proxy.forward import next_hop_untrusted
 from proxy.relay import Relay, Target
 from proxy.sip.message import Request, Response
@@ -150,7 +150,7 @@ class Stories:
                 return
             if relay.dialog is not None:
                 relay.dialog.translate(media, relay.from_caller)
-            target = await self._target(media, relay.dialog, leaves)
+            target = await self._target(media, relay.dialog, leaves, relay.tx.flow)
             if target is None:
                 relay.reply(404, b"Destination unknown", core.clock())
                 return
@@ -166,13 +166,13 @@ class Stories:
         finally:
             relay.story = False
 
-    async def ack(self, request: Request, dialog: Dialog, leaves: Listener, from_caller: bool) -> None:
+    async def ack(self, request: Request, dialog: Dialog, leaves: Listener, came: Flow) -> None:
         """An ACK with an SDP: the answer to a late offer."""
         core = self.core
         assert dialog.leg is not None and core.anchor is not None
         try:
-            await core.anchor.request(dialog.leg, request, dialog.from_phone(from_caller), None)
-            target = await self._target(request, dialog, leaves)
+            await core.anchor.request(dialog.leg, request, dialog.from_phone(dialog.from_caller(request)), None)
+            target = await self._target(request, dialog, leaves, came)
         except BadMessage as bad:
             core.stats["acks_dropped"] += 1
             log.warning("ACK of Call-ID %r dropped: %s", dialog.call_id, bad)
@@ -182,22 +182,22 @@ class Stories:
 
     async def resolve_in_dialog(self, relay: Relay, request: Request, leaves: Listener) -> None:
         """An in-dialog request whose next hop is a name."""
-        target = await self._target(request, relay.dialog, leaves)
+        target = await self._target(request, relay.dialog, leaves, relay.tx.flow)
         now = self.core.clock()
         if target is None:
             relay.reply(404, b"Destination unknown", now)
             return
         relay.send(self.core.prepare(relay, request, target), now)
 
-    async def resolve_ack(self, request: Request, leaves: Listener) -> None:
+    async def resolve_ack(self, request: Request, leaves: Listener, came: Flow) -> None:
         """An ACK whose next hop is a name."""
-        target = await self._target(request, None, leaves)
+        target = await self._target(request, None, leaves, came)
         if target is not None:
             self.core.send_ack_to(request, target.flow)
 
-    async def _target(self, request: Request, dialog: Dialog | None, leaves: Listener) -> Target | None:
+    async def _target(self, request: Request, dialog: Dialog | None, leaves: Listener, came: Flow) -> Target | None:
         core = self.core
-        target = core.in_dialog_target_untrusted(request, dialog, leaves)
+        target = core.in_dialog_target_untrusted(request, dialog, leaves, came)
         if target is not None or core.resolve is None:
             return target
         addr = await core.resolve(next_hop_untrusted(request))

@@ -1,12 +1,14 @@
 """Fixtures many tests share. What one package alone needs lives in that package's own conftest."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
+
+from tests.world import DIRECT, World, open_world
 
 
 @pytest.fixture
@@ -26,3 +28,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _in_virtual_time(main: Any, *, clock: Any, instruments: Sequence[Any]) -> Any:
     return trio.run(main, clock=clock or MockClock(autojump_threshold=0.0), instruments=instruments)
+
+
+@pytest.fixture
+async def world(autojump_clock: object) -> AsyncGenerator[World, None]:
+    """Public and LAN socket, one FreeSWITCH, user 1000, a carrier; no media."""
+    async with open_world() as made:
+        yield made
+
+
+@pytest.fixture
+async def direct(autojump_clock: object) -> AsyncGenerator[World, None]:
+    """Without FreeSWITCH; no media."""
+    async with open_world(DIRECT) as made:
+        yield made
+
+
+@pytest.fixture
+async def media(autojump_clock: object) -> AsyncGenerator[World, None]:
+    """With FreeSWITCH, media on a fake node whose interfaces are 198.51.100.2 and 10.0.0.2."""
+    async with open_world(node=True) as made:
+        yield made
+
+
+@pytest.fixture
+async def direct_media(autojump_clock: object) -> AsyncGenerator[World, None]:
+    """Without FreeSWITCH, with media."""
+    async with open_world(DIRECT, node=True) as made:
+        yield made

@@ -82,13 +82,29 @@ def test_dialplan(document: ElementTree.Element) -> None:
     settings = dict(data.split("=", 1) for application, data in actions if application == "set")
     assert settings["bypass_media"] == "true"
     assert settings["sip_copy_custom_headers"] == "false"
-    assert re.fullmatch(r"\$\{sip_via_host\}:\d+", settings["sendto"]), (
+    assert re.fullmatch(r"\$\{sip_network_ip\}:\d+", settings["sendto"]), (
         "leg B needs a port, or it arrives on the public socket"
     )
     assert float(settings["call_timeout"]) > 0
     assert ("export", "nolocal:sip_h_X-PGPX=${uuid}") in actions
     assert actions[-1] == ("bridge", "sofia/b2bua/$1@${sendto}")
     assert "proxy_media" not in settings
+
+
+def test_a_transfer_names_the_number_alone(document: ElementTree.Element) -> None:
+    """1.10.12 looks up the user of Refer-To; only a call that was transferred may come without the prefix."""
+    names = [extension.attrib["name"] for extension in document.iter("extension")]
+    assert names == ["b2bua", "transfer", "nothing-else"]
+    transfer = document.find(".//extension[@name='transfer']")
+    assert transfer is not None
+    conditions = {one.attrib["field"]: one.attrib["expression"] for one in transfer.iter("condition")}
+    assert re.search(conditions["${transfer_source}"], "1764000000:1f2e:bl_xfer:3000/b2bua/XML")
+    assert not re.search(conditions["${transfer_source}"], "")
+    assert re.fullmatch(conditions["destination_number"], "3000")
+    assert not re.search(conditions["destination_number"], "b2bua-3000"), "it would be transferred for ever"
+    action = transfer.find(".//action")
+    assert action is not None
+    assert action.attrib == {"application": "transfer", "data": "b2bua-$1"}
 
 
 def test_every_configured_module_is_loaded(document: ElementTree.Element) -> None:

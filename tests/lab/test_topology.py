@@ -33,10 +33,11 @@ class Ends:
         await self.phone.sendto(b"two", (CARRIER, 5060))
         return (await self.edge.recvfrom(10))[1], (await self.carrier.recvfrom(10))[1]
 
-    async def arrives(self, sender: trio.socket.SocketType, target: tuple[str, int]) -> bool:
-        """Whether a packet from `sender` to `target` reaches the phone."""
+    async def arrives(self, sender: trio.socket.SocketType, target: tuple[str, int], expected: bool = True) -> bool:
+        """Whether a packet from `sender` to `target` reaches the phone. One that should gets all the time a busy
+        machine may need; one that should not is given up after a moment."""
         await sender.sendto(b"hello", target)
-        with trio.move_on_after(0.15):
+        with trio.move_on_after(4.0 if expected else 0.15):
             return (await self.phone.recvfrom(10))[0] == b"hello"
         return False
 
@@ -45,7 +46,7 @@ class Ends:
 async def ends(shape: Shape) -> AsyncIterator[Ends]:
     async with topology.build(shape) as network:
         phone, edge, carrier = [await network.socket(role, 5060) for role in ("caller", "edge", "carrier")]
-        with phone, edge, carrier, trio.fail_after(5):
+        with phone, edge, carrier, trio.fail_after(15):
             yield Ends(phone, edge, carrier)
 
 
@@ -63,18 +64,18 @@ async def test_symmetric_has_another_port_for_another_destination() -> None:
         assert first[0] == second[0] == WAN
         assert first[1] != second[1]
         assert await sockets.arrives(sockets.edge, first)
-        assert not await sockets.arrives(sockets.carrier, first)
+        assert not await sockets.arrives(sockets.carrier, first, expected=False)
 
 
 async def test_who_may_send_in() -> None:
     mapped = (WAN, public_port(5060))
     for kind, stranger_gets_in in ((Nat.FULL_CONE, True), (Nat.PORT_RESTRICTED, False)):
         async with ends(Shape(caller_nat=kind)) as sockets:
-            assert await sockets.arrives(sockets.carrier, mapped) is stranger_gets_in
+            assert await sockets.arrives(sockets.carrier, mapped, stranger_gets_in) is stranger_gets_in
             await sockets.phone.sendto(b"open", (EDGE_PUBLIC, 5060))
             await sockets.edge.recvfrom(10)
             assert await sockets.arrives(sockets.edge, mapped)
-            assert await sockets.arrives(sockets.carrier, mapped) is stranger_gets_in
+            assert await sockets.arrives(sockets.carrier, mapped, stranger_gets_in) is stranger_gets_in
             await sockets.phone.sendto(b"open", (CARRIER, 5060))
             assert (await sockets.carrier.recvfrom(10))[1] == mapped  # the stray packets took nobody's port
             assert await sockets.arrives(sockets.carrier, mapped)

@@ -151,6 +151,46 @@ async def test_a_reinvite_of_ours_nobody_answers(media: World) -> None:
     await media.over()
 
 
+REFUSED_AND_HEALED = """
+        caller -> edge    INVITE
+            sdp: alice-hold
+            CSeq: {phone} INVITE
+        edge -> caller    100 Trying
+        edge -> fs        INVITE
+            CSeq: {fs} INVITE
+        fs -> edge        INVITE  [B]
+            sdp: fs A
+        edge -> fs        100 Trying  [B]
+        edge -> callee    INVITE  [B]
+        callee -> edge    488 Not Acceptable Here  [B]
+        edge -> callee    ACK  [B]
+        edge -> fs        488 Not Acceptable Here  [B]
+        fs -> edge        ACK  [B]
+        fs -> edge        488 Not Acceptable Here (INVITE)
+            CSeq: {fs} INVITE
+        edge -> fs        ACK
+        edge -> caller    488 Not Acceptable Here
+            CSeq: {phone} INVITE
+        edge -> fs        INVITE
+            CSeq: {own} INVITE
+        caller -> edge    ACK
+        fs -> edge        200 OK (INVITE)
+            sdp: fs B
+        edge -> fs        ACK
+"""
+
+
+async def test_a_refusal_after_a_reinvite_of_ours_is_a_refusal_too(media: World) -> None:
+    """Seen with FreeSWITCH 1.10.12: the heal after a first refusal shifts the numbers, and the second refusal was no
+    longer known as the answer to its offer: no heal, and 491 to the other side for ever."""
+    ladder = await answered(media)
+    await ladder.play(REFUSED_AND_HEALED.format(phone=2, fs=2, own=3))
+    await ladder.play(REFUSED_AND_HEALED.format(phone=3, fs=4, own=5))
+    assert [session.offers for session in media.edge._sessions()] == [{}]
+    await ladder.play(HUNG_UP)
+    await media.over()
+
+
 async def test_a_reinvite_of_a_call_that_is_gone(media: World) -> None:
     ladder = await answered(media)
     leg = dialog_of(media, "A", ladder).leg

@@ -225,7 +225,31 @@ async def test_a_bye_that_crosses_a_bye(media: World) -> None:
     assert commands(media) == ["offer", "answer", "delete"]
 
 
+async def test_a_bye_to_a_dead_freeswitch_hangs_up_the_other_phone(media: World) -> None:
+    """FreeSWITCH was killed in mid-call: media goes on, and whoever hangs up does it for both."""
+    ladder = await answered(media)
+    await ladder.play("""
+        caller -> edge    BYE
+        edge -> fs        BYE
+    """)  # fmt: skip
+    media.parties["fs"].answers_probes = False
+    media.unreachable(media.wire[-1])
+    await ladder.play("""
+        edge -> caller    500 Server Internal Error
+        edge -> fs        BYE  [B]
+            Reason: SIP;cause=503;text="No way to the other side"
+        edge -> callee    BYE  [B]
+            Reason: SIP;cause=503;text="No way to the other side"
+        callee -> edge    200 OK  [B]
+    """)  # fmt: skip
+    await trio.sleep(33)
+    assert {(packet.to, packet.summary.split()[0]) for packet in media.take()} == {("fs", "BYE")}
+    await media.over()
+    assert commands(media) == ["offer", "answer", "delete"]
+
+
 async def test_a_bye_nobody_answers_ends_the_call_all_the_same(media: World) -> None:
+    """Both phones hang up at once and FreeSWITCH is silent: each is hung up for the other's sake as well."""
     ladder = await answered(media)
     await ladder.play("""
         caller -> edge    BYE
@@ -233,7 +257,7 @@ async def test_a_bye_nobody_answers_ends_the_call_all_the_same(media: World) -> 
         callee -> edge    BYE  [B]
         edge -> fs        BYE  [B]
     """)  # fmt: skip
-    await trio.sleep(33)
+    await trio.sleep(66)
     assert {packet.summary.split()[0] for packet in media.take()} == {"BYE"}
     await media.over()
     assert commands(media) == ["offer", "answer", "delete"]

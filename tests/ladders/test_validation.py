@@ -165,6 +165,75 @@ async def test_proxy_require_is_420(world: World) -> None:
     await world.over()
 
 
+async def test_in_a_dialog_too(direct: World) -> None:
+    """Proxy-Require, Max-Forwards and a CSeq that lies about the method."""
+    await play(direct, """
+        caller -> edge    INVITE sip:1000@198.51.100.1
+        edge -> caller    100 Trying
+        edge -> callee    INVITE
+        callee -> edge    200 OK
+        edge -> caller    200 OK
+        caller -> edge    ACK
+        edge -> callee    ACK
+        caller -> edge    INFO
+            Proxy-Require: foo
+        edge -> caller    420 Bad Extension
+            Unsupported: foo
+        caller -> edge    INFO
+            Max-Forwards: 0
+        edge -> caller    483 Too Many Hops
+        caller -> edge    INFO
+            CSeq: 9 UPDATE
+        edge -> caller    400 CSeq method differs from the Request-Line
+        caller -> edge    BYE
+        edge -> callee    BYE
+        callee -> edge    200 OK
+        edge -> caller    200 OK
+    """)  # fmt: skip
+    await direct.over()
+
+
+async def test_a_party_of_a_call_reaches_nobody_else_on_the_lan(world: World) -> None:
+    """The Request-URI inside a dialog is the sender's to choose; our Route alone does not open the LAN to it."""
+    world.party("server", ("10.0.0.99", 5060))
+    await play(world, """
+        caller -> edge    INVITE sip:1000@198.51.100.1
+        edge -> caller    100 Trying
+        edge -> fs        INVITE
+        fs -> edge        200 OK
+        edge -> caller    200 OK
+        caller -> edge    ACK
+        edge -> fs        ACK
+        caller -> edge    INFO sip:root@10.0.0.99
+        edge -> caller    403 Not a party of this call
+        caller -> edge    INVITE sip:root@10.0.0.99
+        edge -> caller    100 Trying
+        edge -> caller    403 Not a party of this call
+        caller -> edge    ACK sip:root@10.0.0.99
+        caller -> edge    BYE
+        edge -> fs        BYE
+        fs -> edge        200 OK
+        edge -> caller    200 OK
+    """)  # fmt: skip
+    assert world.stats["lan_refused"] == 2
+    await world.over()
+
+
+async def test_a_loop_with_our_route_on_top_is_482(world: World) -> None:
+    """Somebody sends our own request back to us by a Route."""
+    ladder = await play(world, """
+        caller -> edge    MESSAGE sip:1000@198.51.100.1
+            Route: <sip:198.51.100.1;lr>
+        edge -> fs        MESSAGE sip:b2bua-1000@10.0.0.3
+    """)  # fmt: skip
+    sent = world.last("fs", "MESSAGE")
+    sent.uri = "sip:1000@198.51.100.1"
+    sent.headers.insert(0, ("Via", world.parties["stranger"].via()))
+    sent.headers.insert(1, ("Route", "<sip:198.51.100.1;lr>"))
+    world.inject("stranger", sent.encode())
+    await ladder.play("edge -> stranger  482 Loop Detected")
+
+
 async def test_a_loop_is_482(world: World) -> None:
     """The request as we sent it comes back, nothing changed (RFC 3261 16.3 item 4)."""
     ladder = await play(world, """
