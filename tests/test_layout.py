@@ -339,6 +339,11 @@ def test_packages_import_only_what_they_may() -> None:
     assert_none(problems, "imports between packages point one way")
 
 
+def test_no_module_is_in_two_layers() -> None:
+    members = [member for layer_members in LAYERS for member in sorted(layer_members)]
+    assert_none(sorted({member for member in members if members.count(member) > 1}), "a module has one layer")
+
+
 def test_proxy_imports_point_down() -> None:
     problems = []
     for module in modules():
