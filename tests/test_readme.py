@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from proxy.routing import load_script
+from proxy.routing import is_stateless, load_script
 
 
 def test_linked_files_exist(repository: Path) -> None:
@@ -20,7 +20,10 @@ def test_named_targets_exist(repository: Path) -> None:
     assert named <= set(re.findall(r"^  make ([a-z]+)", listed, re.MULTILINE))
 
 
-def test_its_routing_script_loads(repository: Path, tmp_path: Path) -> None:
-    (script,) = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
-    (tmp_path / "route.py").write_text(script)
-    assert load_script(tmp_path / "route.py").__name__ == "route"
+def test_its_routing_scripts_load(repository: Path, tmp_path: Path) -> None:
+    scripts = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    assert len(scripts) == 2
+    for number, script in enumerate(scripts):
+        (tmp_path / f"route{number}.py").write_text(script)
+    loaded = [load_script(tmp_path / f"route{number}.py") for number in (0, 1)]
+    assert [is_stateless(one) for one in loaded] == [False, True]
