@@ -7,6 +7,7 @@ makes a dialog, so that CSeq numbers, aliases and the media session can follow i
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -115,17 +116,24 @@ def _join_session(call: Call, b2bua: bool) -> None:
             call.flow.listener.side,
             call.source,
             direct=not b2bua and not call.from_freeswitch,
-            caller=_identity(request.get_name(b"From")),
-            callee=_identity(request.get_name(b"To")),
+            caller=_identity(request.get(H.FROM)),
+            callee=_identity(request.get(H.TO)),
             nat=call.behind_nat,
             from_freeswitch=call.from_freeswitch,
         )
+
+
+# What most From and To values hold; the URI differs in every call, so parsing it would only fill the URI cache.
+_PLAIN_IDENTITY = re.compile(rb"\A[^<]*<sips?:([A-Za-z0-9.\-_+]+)@([a-z0-9.\-]+)[:;>]")
 
 
 def _identity(value: bytes | None) -> bytes:
     """``user@host`` of a From or To, as an operator reads it."""
     if value is None:
         return b""
+    plain = _PLAIN_IDENTITY.search(value)
+    if plain is not None:
+        return b"%b@%b" % (plain[1], plain[2])
     start, end = value.find(b"<"), value.find(b">")
     uri = parse_uri_untrusted(value[start + 1 : end] if 0 <= start < end else value.partition(b";")[0].strip())
     return b"%b@%b" % (uri.user, uri.host) if uri.user else uri.host

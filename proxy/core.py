@@ -87,6 +87,7 @@ class Core:
         self._nat_results: dict[tuple[bytes, bytes, int | None, Address], bool] = {}
         self._alarms: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
+        self.story_waits = False  # a story was started or woken since the event loop had its last turn
         self.outcome = Outcome(self)
         self.stories = Stories(self)
         stack.user = self

@@ -51,7 +51,7 @@ log = logging.getLogger("proxy")
 
 TICK = 0.1  # seconds: the longest the ticker sleeps; shorter deadlines are met exactly
 FINEST = 0.01  # seconds: the shortest
-PACED_ROUNDS = 10  # looks at the sockets between two looks at the clock, under load
+PACED_ROUNDS = 8  # looks at the sockets between two looks at the clock, under load
 
 
 class CoreTimers:
@@ -193,6 +193,7 @@ class Edge:
 
     def start_story(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Run a story as a task of its own."""
+        self.core.story_waits = True
         if self.nursery is not None:
             self.nursery.start_soon(self._story, function, args)
 
@@ -283,8 +284,12 @@ class Edge:
             wait = TICK if due is None else min(max(due - self.clock(), FINEST), TICK)
             if pacer.measure():
                 for _ in range(PACED_ROUNDS):
-                    pacer.round()
-                    await trio.lowlevel.checkpoint()
+                    replies = pacer.round()
+                    if replies or self.core.story_waits:
+                        self.core.story_waits = False
+                        await trio.lowlevel.checkpoint()
+                # Everybody else: control socket, sampler, and whoever wants to stop us.
+                await trio.lowlevel.checkpoint()
             else:
                 await trio.sleep(wait)
 

@@ -68,13 +68,15 @@ class Pacer:
             self._before = total
         return self.busy
 
-    def round(self) -> None:
-        """Nap, unless there is a backlog, and drain everything."""
+    def round(self) -> int:
+        """Nap, unless there is a backlog, and drain everything; returns how many replies came from ``also``."""
         if not self._backlog:
             self._sleep(NAP)
         taken = 0
         for drain in self._drains:
             taken += drain()
-        for drain in self._also:
-            drain()
         self._backlog = taken >= _BACKLOG
+        replies = 0
+        for drain in self._also:
+            replies += drain()
+        return replies

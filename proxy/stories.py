@@ -35,15 +35,16 @@ def retry_after(refusal: Refusal) -> list[tuple[bytes, bytes]]:
 class _Waiting:
     """One task waiting to be woken; cheaper than a trio.Event, of which each wait would need a new one."""
 
-    __slots__ = ("task", "woken")
+    __slots__ = ("core", "task", "woken")
 
-    def __init__(self) -> None:
+    def __init__(self, core: Core) -> None:
+        self.core = core
         self.task: trio.lowlevel.Task | None = None
         self.woken = False
 
     def wake(self) -> None:
         """Wake the task, now or as soon as it waits."""
-        self.woken = True
+        self.woken = self.core.story_waits = True
         if self.task is not None:
             task, self.task = self.task, None
             trio.lowlevel.reschedule(task)
@@ -91,7 +92,7 @@ class Stories:
 
     async def round_result(self, relay: Relay) -> Response:
         """Wait until the current round has its result, working off responses that need rtpengine meanwhile."""
-        waiting = _Waiting()
+        waiting = _Waiting(self.core)
         relay.wake_up = waiting.wake
         try:
             while True:

@@ -79,7 +79,17 @@ class UdpSocket:
 
     def send(self, data: bytes, addr: Address) -> None:
         """Send one datagram now or never."""
-        for _ in range(3):
+        try:
+            self.sock.sendto(data, addr)
+        except BlockingIOError:
+            self.stats["send_buffer_full"] += 1
+        except OSError:
+            self._send_again(data, addr)
+
+    def _send_again(self, data: bytes, addr: Address) -> None:
+        """The first attempt failed, often with an ICMP error of an earlier datagram, which says nothing of this one."""
+        self._collect_errors()
+        for _ in range(2):
             try:
                 self.sock.sendto(data, addr)
                 return
@@ -89,8 +99,7 @@ class UdpSocket:
             except OSError as error:
                 if error.errno not in _ICMP or not self._collect_errors():
                     # Cannot be sent at all: no route, too long for a datagram. The transaction hears of it like of
-                    # ICMP,
-                    # but after the call that is sending now.
+                    # ICMP, but after the call that is sending now.
                     self.stats["send_errors"] += 1
                     self._errors.append((data, addr))
                     return
