@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit code: 0 fine, 1 a scenario failed, 2 usage, 130 interrupted."""
     parser = _parser()
     args = parser.parse_args(arguments)
+    # rtpengine 10.5 crashes now and then while it shuts down; its core would land in the working directory.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     known = scenarios.by_name()
     if args.command == "list":
         for name, scenario in known.items():
