@@ -192,7 +192,9 @@ class Anchor:
             party.interface = self.policy.interface(side)
 
     def confirmed(self, leg: Leg) -> None:
-        """The ACK of the initial INVITE was seen."""
+        """An ACK of a 2xx was seen, the initial INVITE's or a later one's."""
+        if not leg.ended:
+            self._dialogue.correct(leg)
         if not leg.confirmed and not leg.ended:
             leg.confirmed = True
             if leg.session.state == "early":

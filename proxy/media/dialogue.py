@@ -260,9 +260,11 @@ class Dialogue:
             finish_move(self.engine, leg)
         if x.home:
             leg.session.release(offer)
-            if leg.freeswitch_misled:
-                leg.freeswitch_misled = False
-                self._spawn(leg.session, self._tell_freeswitch, leg)
+            known = phone.made_for.get(answerer) if answerer is not None and answerer is leg.fs else None
+            if known is not None and known.interface != known.receiver.interface:
+                leg.freeswitch_misled = True
+            if x.method != "INVITE":
+                self.correct(leg)
             if not answered_by_phone and not offer.relayed_to and answerer is not None and answerer is not leg.fs:
                 self._carry(leg, offer, answerer)
 
@@ -297,24 +299,52 @@ class Dialogue:
             return
         self.own.spawn(job, *args)
 
-    async def _tell_freeswitch(self, leg: Leg) -> None:
+    def correct(self, leg: Leg) -> None:
+        """The ACK has passed: a FreeSWITCH that was given a wrong port is told the right one."""
+        if leg.freeswitch_misled:
+            leg.freeswitch_misled = False
+            self._spawn(leg.session, self._tell_freeswitch, leg, True)
+
+    async def _tell_freeswitch(self, leg: Leg, its_own_media: bool = False) -> None:
         """A re-INVITE of ours to FreeSWITCH in this leg's dialog, with the phone's media as it is now.
 
-        It heals a FreeSWITCH that would never answer the other side's next re-INVITE (after a refusal), and corrects
-        one that knows a port that is gone.
+        It heals a FreeSWITCH that would never answer the other side's next re-INVITE (after a refusal). With
+        `its_own_media` it corrects one that knows a port that is gone, or one on the public interface because a phone
+        was expected to answer; by the time it can be sent that may be over, then it is not.
         """
         session, phone, fs = leg.session, leg.phone, leg.fs
         assert fs is not None
-        rendition = phone.made_for.get(phone.linked) if phone.linked is not None else None
-        if rendition is None:
-            return
-        claim = Offer(fs, phone, fs, rendition.original, self.engine.clock())
-        response = await self._own_reinvite(leg, claim, False, lambda: self._show_freeswitch(leg, rendition))
-        if response is not None:
-            self.engine.note(session, f"told FreeSWITCH on leg {leg.name} again: {response.code}")
+        claim = Offer(fs, phone, fs, b"", self.engine.clock())
+        moved = False
 
-    async def _own_reinvite(self, leg: Leg, claim: Offer, to_phone: bool, sdp: Callable[[], bytes]) -> Response | None:
-        """Sends a re-INVITE of ours when no offer is in progress; again when it met one (491, RFC 3261 14.1)."""
+        async def sdp() -> bytes | None:
+            nonlocal moved
+            rendition = phone.made_for.get(phone.linked) if phone.linked is not None else None
+            if rendition is None or (its_own_media and phone.linked is not fs):
+                return None
+            claim.original = rendition.original
+            moved = phone.linked is fs and rendition.interface != fs.interface
+            if moved:
+                rendition = await self.engine.offer(phone, fs, rendition.original)
+            return self._show_freeswitch(leg, rendition)
+
+        try:
+            response = await self._own_reinvite(leg, claim, False, sdp)
+            if response is None:
+                return
+            self.engine.note(session, f"told FreeSWITCH on leg {leg.name} again: {response.code}")
+            answer = extract_sdp(response) if moved and response.code < 300 else None
+            if answer is not None and not leg.ended:
+                await self.engine.answer(phone, fs, answer)
+                fs.original = fs.pending = answer
+        except (NgError, NoNode) as error:
+            self.engine.note(session, f"telling FreeSWITCH on leg {leg.name} failed: {error}")
+
+    async def _own_reinvite(
+        self, leg: Leg, claim: Offer, to_phone: bool, sdp: Callable[[], Awaitable[bytes | None]]
+    ) -> Response | None:
+        """Sends a re-INVITE of ours when no offer is in progress; again when it met one (491, RFC 3261 14.1). `sdp` is
+        asked when it can be sent; None: it is no longer needed."""
         session, response = leg.session, None
         for attempt in range(OWN_TRIES):
             while session.offers:
@@ -323,7 +353,10 @@ class Dialogue:
                 return None
             session.offers[claim.speaker] = claim
             try:
-                response = await self.own.reinvite(leg, to_phone, sdp())
+                body = await sdp()
+                if body is None:
+                    return None
+                response = await self.own.reinvite(leg, to_phone, body)
             finally:
                 session.release(claim)
             if response.code != 491 or attempt + 1 == OWN_TRIES:
@@ -354,7 +387,11 @@ class Dialogue:
         session, other, fs = far.session, far.phone, far.fs
         assert fs is not None
         claim = Offer(fs, author, other, rendition.original, self.engine.clock())
-        response = await self._own_reinvite(far, claim, True, lambda: other.origin.stamp(rendition.made))
+
+        async def made() -> bytes:
+            return other.origin.stamp(rendition.made)
+
+        response = await self._own_reinvite(far, claim, True, made)
         if response is None:
             return
         self.engine.note(session, f"offer of {author.name} carried over to {other.name}: {response.code}")

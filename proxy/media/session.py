@@ -235,7 +235,7 @@ class Leg:
     With a B2BUA on the way `phone` is its outer end and `fs` FreeSWITCH's; direct, `phone` is the caller and `callee`
     the one that answered. `callees`: the phones an initial INVITE was forked to, by branch. `phone_calls`: the phone
     sent the initial INVITE. `from_tag`: of that INVITE. `caller`, `callee_uri`: as the relay gave them.
-    `freeswitch_misled`: it knows a port that is gone and must be told another.
+    `freeswitch_misled`: it knows a port that is gone or on the wrong interface, and must be told another.
     """
 
     def __init__(self, session: Session, name: str, call_id: bytes, from_tag: bytes, phone: Party) -> None:

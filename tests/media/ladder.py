@@ -151,9 +151,21 @@ class Own:
         self.reinvites: list[tuple[Leg, bool, bytes]] = []
         self.hangups: list[tuple[Session, bytes]] = []
         self.answer: Callable[[Leg, bool, bytes], Awaitable[Response]] | None = None
+        self.jobs: list[trio.Event] = []
 
     def spawn(self, job: Callable[..., Awaitable[None]], *args: Any) -> None:
-        self.nursery.start_soon(job, *args)
+        done = trio.Event()
+        self.jobs.append(done)
+        self.nursery.start_soon(self._run, done, job, *args)
+
+    async def _run(self, done: trio.Event, job: Callable[..., Awaitable[None]], *args: Any) -> None:
+        await job(*args)
+        done.set()
+
+    async def idle(self) -> None:
+        """Waits until every job so far has ended."""
+        for job in list(self.jobs):
+            await job.wait()
 
     async def reinvite(self, leg: Leg, to_phone: bool, sdp: bytes) -> Response:
         self.reinvites.append((leg, to_phone, sdp))
@@ -162,6 +174,16 @@ class Own:
 
     async def hangup(self, session: Session, reason: bytes) -> None:
         self.hangups.append((session, reason))
+
+    def answered_with(self, dialog: Dialog, sdp: bytes) -> None:
+        """From now on re-INVITEs of ours get this SDP in a 200."""
+
+        async def answer(leg: Leg, to_phone: bool, offered: bytes) -> Response:
+            response = dialog.message(b"SIP/2.0 200 OK", b"9 INVITE", sdp, to_phone)
+            assert isinstance(response, Response)
+            return response
+
+        self.answer = answer
 
 
 class Transaction:

@@ -150,9 +150,12 @@ async def test_answer_then_bridge(real_node: str) -> None:
         a = stage.dialog("a")
         first = await a.request(alice(), from_phone=True)
         to_alice = await a.respond(first, 200, own_media(18272))
+        stage.own.answered_with(a, own_media(18272))
         await a.ack(first)
+        await stage.own.idle()
+        told = stage.own.reinvites[0][2]
         assert await all_ears.heard_by("alice", where(to_alice), "fs-a")
-        assert await all_ears.heard_by("fs-a", where(first.out), "alice")
+        assert await all_ears.heard_by("fs-a", where(told), "alice")
         b = stage.dialog("b", from_freeswitch=True)
         second = await b.request(own_media(17176), from_phone=False)
         toward_b = await b.respond(second, 200, bob())
@@ -274,16 +277,8 @@ async def test_direct_call(real_node: str) -> None:
 async def test_voice_mail_after_a_callee_with_early_media(real_node: str) -> None:
     """Its branch is deleted at once, so FreeSWITCH's port is a new one, and it is told by a re-INVITE of ours."""
     async with on_real(real_node) as (stage, all_ears):
-        told: list[bytes] = []
         a = stage.dialog("a")
-
-        async def answer(leg: Leg, to_phone: bool, sdp: bytes) -> Response:
-            told.append(sdp)
-            response = a.message(b"SIP/2.0 200 OK", b"9 INVITE", own_media(18272), False)
-            assert isinstance(response, Response)
-            return response
-
-        stage.own.answer = answer
+        stage.own.answered_with(a, own_media(18272))
         first = await a.request(alice(), from_phone=True)
         b, second = await stage.second("b", stage.fs(first.out))
         await a.respond(first, 183, stage.fs(await b.respond(second, 183, bob())))
@@ -293,9 +288,9 @@ async def test_voice_mail_after_a_callee_with_early_media(real_node: str) -> Non
         await settle()
         shown = await a.respond(first, 200, own_media(18272))
         await a.ack(first)
-        await settle()
+        await stage.own.idle()
         assert await all_ears.heard_by("alice", where(shown), "fs-a")
-        assert await all_ears.heard_by("fs-a", where(told[0]), "alice")
+        assert await all_ears.heard_by("fs-a", where(stage.own.reinvites[0][2]), "alice")
         a.bye()
         await settle()
 

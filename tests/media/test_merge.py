@@ -9,6 +9,7 @@ from tests.media.ladder import Call, Dialog, Stage, alice, bob, carol, establish
 async def answer_then_bridge(stage: Stage, *, answered_first: bool) -> tuple[Dialog, Dialog]:
     """FreeSWITCH has its own media on both legs, in two sessions (traces q8-ivr, q8-after)."""
     a = stage.dialog("a")
+    stage.own.answered_with(a, own_media(16460))
     first = await a.request(alice(), from_phone=True)
     if answered_first:
         await a.respond(first, 200, own_media(16460))
@@ -22,6 +23,7 @@ async def answer_then_bridge(stage: Stage, *, answered_first: bool) -> tuple[Dia
     if not answered_first:
         await a.respond(first, 200, own_media(16460))
         await a.ack(first)
+    await stage.own.idle()  # FreeSWITCH is told its port
     assert a.leg.session is not b.leg.session
     return a, b
 
