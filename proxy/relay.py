@@ -212,7 +212,7 @@ def _usable(response: Response) -> bool:
     return response.has_more_vias
 
 
-class _CancelUser:
+class Ignored:
     """The answer to our CANCEL says nothing we act on: the INVITE's own final response does (RFC 3261 9.1)."""
 
     def on_response(self, tx: Transaction, response: Response, now: float) -> None: ...
@@ -222,7 +222,7 @@ class _CancelUser:
     def on_unreachable(self, tx: Transaction, now: float) -> None: ...
 
 
-_CANCEL_USER = _CancelUser()
+_CANCEL_USER = Ignored()
 
 
 class Relay:

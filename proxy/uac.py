@@ -18,8 +18,10 @@ from proxy.dialogs import Dialog, Side
 from proxy.flow import Flow
 from proxy.forward import numeric_address, route_uri_untrusted
 from proxy.nat import take_alias
-from proxy.sip.message import H, Request, Response, make_request, make_response
+from proxy.relay import Ignored
+from proxy.sip.message import H, Request, Response, make_cancel, make_request, make_response
 from proxy.sip.parser import BadMessage
+from proxy.sip.transaction import PROCEEDING
 from proxy.sip.uri import parse_uri_untrusted
 from proxy.stack import Transaction
 
@@ -74,6 +76,19 @@ class OwnRequest:
     def on_unreachable(self, tx: Transaction, now: float) -> None:
         """ICMP."""
         self._finish(make_response(self.request, 503))
+
+    def give_up(self, tx: Transaction, branch: bytes, now: float) -> None:
+        """A re-INVITE of ours that was answered provisionally and never finally (no timer of the transaction ends
+        that): CANCEL it, stop waiting, and forget it when that brings no final response either (RFC 3261 9.1)."""
+        if self.final is not None:
+            return
+        self.core.stack.send_request(make_cancel(self.request), branch, self.flow, Ignored(), now)
+        self._finish(make_response(self.request, 408))
+        self.core.alarm(now + self.core.timers.cancel, self._forget, tx)
+
+    def _forget(self, tx: Transaction, now: float) -> None:
+        if tx.state == PROCEEDING:
+            self.core.drop_client(tx)
 
     def _finish(self, response: Response) -> None:
         if self.final is None:
@@ -132,7 +147,10 @@ class OwnRequests:
         request = make_request(method, uri, headers, body)
         own = OwnRequest(self.core, request, flow)
         self.core.stats[f"own_{method.lower()}"] += 1
-        self.core.stack.send_request(request, branch, flow, own, self.core.clock())
+        now = self.core.clock()
+        tx = self.core.stack.send_request(request, branch, flow, own, now)
+        if method == "INVITE":
+            self.core.alarm(now + self.core.timers.cancel, own.give_up, tx, branch)
         return own
 
     def _place(self, side: Side) -> tuple[bytes, Flow] | None:

@@ -53,8 +53,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--pairs", type=_positive, default=3, help="pairs of runs that must count (default 3; 5 is better)"
     )
-    parser.add_argument("--rate", type=_positive, default=300, help="calls a second (default 300)")
-    parser.add_argument("--calls", type=_positive, default=3000, help="calls a run (default 3000)")
+    parser.add_argument("--rate", type=_positive, default=500, help="calls a second (default 500)")
+    parser.add_argument("--calls", type=_positive, default=5000, help="calls a run (default 5000)")
     parser.add_argument(
         "--children", default="1,2,4", metavar="1,2,4", help="Kamailio settings to choose the best from"
     )

@@ -13,7 +13,7 @@ from lab.bench.processes import BenchError
 
 def test_defaults() -> None:
     options = parse_arguments([])
-    assert (options.modes, options.pairs, options.rate, options.calls) == (["P2", "P3"], 3, 300, 3000)
+    assert (options.modes, options.pairs, options.rate, options.calls) == (["P2", "P3"], 3, 500, 5000)
     assert options.children == [1, 2, 4]
 
 
