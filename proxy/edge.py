@@ -287,6 +287,9 @@ class Edge:
                     replies = pacer.round()
                     if replies or self.core.story_waits:
                         self.core.story_waits = False
+                        # Twice: trio runs the tasks of one turn in any order, so this one may be back before a story
+                        # has run at all, and would then nap in front of it.
+                        await trio.lowlevel.checkpoint()
                         await trio.lowlevel.checkpoint()
                 # Everybody else: control socket, sampler, and whoever wants to stop us.
                 await trio.lowlevel.checkpoint()
