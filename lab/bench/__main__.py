@@ -201,7 +201,7 @@ def bench(options: argparse.Namespace) -> int:
     if not (options.self_check or options.profile):
         build, remark = choose(options.ours, options.pure)
         tell(f"our build: {build}, {build.folder}" + (f" ({remark})" if remark else ""))
-    folder = (options.runs / f"bench-{datetime.now():%Y%m%d-%H%M%S}").resolve()
+    folder = (options.runs / f"bench-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}").resolve()
     folder.mkdir(parents=True)
     tell(f"logs and configurations: {folder}")
     if options.profile:
