@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+from lab.bench.processes import BenchError
+
 ADDRESS = ("127.0.0.7", 5060)
 """Where it listens."""
 
@@ -265,7 +267,9 @@ def serve(switch: Switch) -> None:
 
 
 def read(path: Path) -> Totals:
-    """The totals a B2BUA that has ended left behind."""
+    """The totals a B2BUA that has ended left behind; BenchError when there are none."""
+    if not path.exists():
+        raise BenchError(f"the B2BUA left no totals in {path}; see its log in that folder")
     return Totals(**json.loads(path.read_text()))
 
 

@@ -1,8 +1,8 @@
 """Which build of our proxy is measured: the sources, or a folder with a compiled copy of them.
 
 A build is a folder that holds the packages `proxy` and `ng_protocol` whole, with extension modules beside the sources
-they were made from. Our proxy runs with that folder first on its path and in a working folder of its own, since
-`python -m` would put the checkout before it otherwise. What really runs is asked of Python, not guessed from names.
+they were made from. Our proxy runs with that folder on its path and without the working folder (`python -P`), which
+`-m` would put before it. What really runs is asked of Python, not guessed from names.
 """
 
 import json
@@ -40,8 +40,8 @@ class Build:
         return f"compiled with mypyc ({self.compiled} of {self.modules} modules)" if self.compiled else "pure Python"
 
     def environment(self) -> dict[str, str]:
-        """Environment in which `python -m proxy.app` runs this build; `lab` is importable as well."""
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys((str(self.folder), str(ROOT))))}
+        """Environment in which `python -P -m proxy.app` runs this build."""
+        return {**os.environ, "PYTHONPATH": str(self.folder)}
 
 
 def inspect(folder: Path) -> Build:
@@ -50,7 +50,7 @@ def inspect(folder: Path) -> Build:
     if not (folder / "proxy").is_dir():
         raise BenchError(f"{folder} holds no build of ours: it has no folder named proxy")
     environment = Build(folder).environment()
-    asked = subprocess.run([sys.executable, "-c", ASK], env=environment, cwd="/", capture_output=True, text=True)
+    asked = subprocess.run([sys.executable, "-P", "-c", ASK], env=environment, capture_output=True, text=True)
     if asked.returncode:
         raise BenchError(f"the build in {folder} cannot be imported:\n{asked.stderr.strip()}")
     files: dict[str, str] = json.loads(asked.stdout)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mode:
-    """One comparison. `at_least`: calls a second below which a run does not count, whatever load was asked for (a
-    smaller load lowers it). `media`: a fresh rtpengine takes part. `switch`: the B2BUA takes part, so a call passes
+    """One comparison. `at_least`: calls a second below which a run does not count, unless a smaller load was asked
+    for. `media`: a fresh rtpengine takes part. `switch`: the B2BUA takes part, so a call passes
     twice. `delay`: the figure is how long the INVITE takes through the proxy, not CPU."""
 
     name: str

@@ -1,4 +1,6 @@
-"""`python -m lab.bench.profiled HOW FILE -m MODULE ARGUMENTS...`: run a module and look at it between two signals.
+"""`python -P profiled.py HOW FILE -m MODULE ARGUMENTS...`: run a module and look at it between two signals.
+
+It imports nothing of ours, so it runs in front of any build.
 
 SIGUSR1 starts, SIGUSR2 stops and writes FILE: start-up and warm-up stay out of the figures. HOW is
 

@@ -21,6 +21,9 @@ from lab.bench.sides import Ours
 from lab.bench.sipp import Load
 from lab.bench.stage import stage
 
+GENTLE = 400
+"""Calls a second under cProfile at most: it makes the proxy several times slower."""
+
 Entry = tuple[int, int, float, float, dict[object, object]]
 """What pstats keeps of a function: primitive calls, calls, own seconds, cumulative seconds, callers."""
 
@@ -37,7 +40,7 @@ class Profile:
 
 def wrapper(how: str, file: Path) -> tuple[str, ...]:
     """What goes before our proxy's command line so that it is looked at in the way `how` (see `profiled`)."""
-    return ("-m", "lab.bench.profiled", how, str(file))
+    return (str(ROOT / "lab" / "bench" / "profiled.py"), how, str(file))
 
 
 def wait_for(file: Path, proxy: Daemon, timeout: float = 30.0) -> None:
@@ -56,15 +59,21 @@ def look(how: str, mode: Mode, load: Load, folder: Path, file: Path) -> Path:
     with stage(side, mode, folder) as on:
         on.drive(WARM_UP, "warm-up")
         os.kill(on.proxy.pid, signal.SIGUSR1)
-        on.drive(load)
+        counters = on.drive(load)
         os.kill(on.proxy.pid, signal.SIGUSR2)
         wait_for(file, on.proxy)
+        if counters.failed or counters.retransmissions:
+            raise BenchError(
+                f"this is no profile of {mode.name}: {counters.failed} failed calls, {counters.retransmissions} "
+                f"retransmissions with `{how}` in the way; ask for a lower --rate"
+            )
     return file
 
 
 def record(mode: Mode, load: Load, folder: Path) -> Profile:
     """Both looks at one mode; files stay in `folder`."""
-    dump = look("calls", mode, load, folder / "calls", folder / "calls" / "proxy.prof")
+    gentle = Load(load.calls, min(load.rate, GENTLE))
+    dump = look("calls", mode, gentle, folder / "calls", folder / "calls" / "proxy.prof")
     folded = look("samples", mode, load, folder / "samples", folder / "samples" / "proxy.folded")
     flame = folder / f"flame-{mode.name}.svg"
     title = f"{mode.name}: {mode.words}, {load.rate} calls a second: CPU of our proxy (pure Python)"

@@ -122,7 +122,7 @@ class Ours(Side):
         if route:
             template = ROUTE_STATELESS if mode.stateless else ROUTE
             (folder / "route.py").write_text(template.format(callee=f"{CALLEE}:{PORT}", media=mode.media))
-        return [sys.executable, *self.wrapper, "-m", "proxy.app", folder / "proxy.toml"]
+        return [sys.executable, "-P", *self.wrapper, "-m", "proxy.app", folder / "proxy.toml"]
 
     def environment(self) -> dict[str, str]:
         return self.build.environment()
