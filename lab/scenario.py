@@ -22,7 +22,7 @@ from lab.proxy import Edge, EdgeSettings
 from lab.rtp import TONES
 from lab.rtpengine import Node
 from lab.sip_socket import NoAnswer
-from lab.switch import Switch
+from lab.switch import Kind, Switch
 from lab.topology import EDGE_PUBLIC, Network, Shape
 from lab.ua import Phone, open_phone
 
@@ -43,6 +43,8 @@ class Findings:
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    media_addresses: frozenset[str] = frozenset({EDGE_PUBLIC})
+    """Where phones' RTP may come from: the public addresses of the rtpengines."""
 
     def that(self, truth: bool, otherwise: str) -> None:
         """`otherwise` is the problem when `truth` does not hold."""
@@ -54,15 +56,16 @@ class Findings:
         self.that(got == wanted, f"{what}: got {got!r}, expected {wanted!r}")
 
     def heard(self, who: str, call: Call, tone: int, since: float, until: float, when: str = "") -> None:
-        """`call` must have heard `tone` nearly all the time in [since, until), bar SLACK at the start, from the edge
-        alone."""
+        """`call` must have heard `tone` nearly all the time in [since, until), bar SLACK at the start, from
+        rtpengine alone."""
         since += SLACK
         wanted = until - since
         seconds = call.hearing.seconds(tone, since, until)
         told = f"{who} heard {tone} Hz for {seconds:.2f} s of {wanted:.2f} s{' ' + when if when else ''}"
         self.that(seconds >= 0.9 * wanted - 0.04, told + self._instead(call, since, until))
         self.notes.append(told)
-        strangers = {f"{ip}:{port}" for ip, port in call.hearing.sources(since, until) if ip != EDGE_PUBLIC}
+        sources = call.hearing.sources(since, until)
+        strangers = {f"{ip}:{port}" for ip, port in sources if ip not in self.media_addresses}
         self.that(not strangers, f"{who} got media past rtpengine, from {', '.join(sorted(strangers))}")
 
     def from_peer(self, who: str, call: Call, peer: Call) -> None:
@@ -151,6 +154,12 @@ class Scenario(ABC):
     """Seconds `run` may take."""
     settle: ClassVar[float] = 2.0
     """Seconds the edge has after it to delete media and sessions."""
+    alone: ClassVar[bool] = False
+    """Whether nothing may run beside it, because it measures times."""
+    kinds: ClassVar[tuple[Kind, ...]] = tuple(Kind)
+    """The B2BUAs it is played with."""
+    node_arguments: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """More command line of the first, second... rtpengine: `(("--max-sessions=2",),)`."""
 
     @abstractmethod
     async def run(self, lab: Lab) -> None:
