@@ -150,6 +150,7 @@ class Engine:
         self.note(session, "ended")
         if session.node:
             self.pool.nodes[session.node].submit(Delete(call_id=session.id, delete_delay=self.policy.delete_delay))
+        session.dissolve()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
