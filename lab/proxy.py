@@ -29,8 +29,6 @@ SOCKET_PATH_LIMIT = 100
 """Bytes of a unix socket's path: sockaddr_un has 108 (unix(7))."""
 
 INSTANCE = "edge1"
-CANARY = f"{INSTANCE}-canary-"
-"""How the ng call-ids of the edge's own standing calls begin, one per node: no call of anybody's."""
 STORE = "edge.sqlite"
 """The edge's store, beside its configuration file."""
 ROWLESS = ("meta", "schema", "version")
@@ -145,6 +143,10 @@ class Edge:
         except (OSError, LabError):
             return False
         return True
+
+    async def node_states(self) -> dict[str, str]:
+        """What it thinks of each node, by name: "up", "down"..."""
+        return {node["name"]: node["state"] for node in await self.ask("nodes")}
 
     async def sessions(self) -> list[dict[str, Any]]:
         """The live sessions it lists (SessionInfo of the control API)."""

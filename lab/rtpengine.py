@@ -27,6 +27,9 @@ from lab.namespace import LabError, udp_socket
 from lab.process import Daemon
 from lab.topology import Network, NodeHost
 
+CANARY = "-canary-"
+"""In the ng call-ids of an edge's own standing calls, one per node: no call of anybody's."""
+
 
 def version() -> str | None:
     """What `rtpengine --version` says ("10.5.3.5-1+deb12u1"), or None when it is not installed."""
@@ -113,6 +116,10 @@ class Node:
         if reply is None:
             raise LabError(f"rtpengine {self.name} does not answer `list`")
         return [str(call) for call in reply.get("calls", [])]
+
+    async def live_calls(self) -> list[str]:
+        """The same without the edge's canaries."""
+        return [call for call in await self.calls() if CANARY not in call]
 
     async def query(self, call_id: str) -> dict[str, Any]:
         """What it says about one call. Raises LabError when it does not answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.scenario import Scenario
 from lab.scenarios.basic import EarlyMedia, LateOffer, NatBoth, NatCaller, PlainCall
+from lab.scenarios.crowd import NodeDies500Calls
 from lab.scenarios.endings import Busy, Cancel
 from lab.scenarios.forked import ForkedCallee
 from lab.scenarios.hold import HoldBothSides
@@ -41,6 +42,7 @@ ALL: tuple[type[Scenario], ...] = (
     ManyAtOnce,
     NoMediaNode,
     LossySignalling,
+    NodeDies500Calls,
 )
 
 
