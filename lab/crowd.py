@@ -1,7 +1,7 @@
 """A crowd of calls between two hosts, some of them with real RTP both ways: five hundred phones in one thread.
 
 Theory of operation. `Crowd.run` is one loop in a thread of its own over an epoll: it reads SIP and RTP, sends the RTP
-that is due, repeats what was not answered (500 ms, doubling), and carries out what `call_all` and `hang_up` have asked
+that is due, repeats what was not answered (500 ms, doubling), and carries out what `call` and `hang_up` have asked
 for. There is one SIP socket per side, and one RTP socket per talking phone; every talking phone sends a packet each
 `ptime`, all with the same period, so whose turn it is is a queue and needs no sorting. Phones answer everything at
 once: INVITE and re-INVITE with 200 and an SDP that never changes, BYE with 200. A talking phone notes when it first and
@@ -74,6 +74,9 @@ class End:
     """Our 200s by CSeq, for repeated INVITEs."""
     status: int = 0
     """Caller: final status of the INVITE. Callee: 200 when it was ACKed."""
+    invited: float = 0.0
+    answered: float = 0.0
+    """Caller: when the INVITE left and when its 200 came."""
     changes: list[Change] = field(default_factory=list)
     ended: float = 0.0
     ended_by_peer: bool = False
@@ -116,7 +119,7 @@ class Crowd:
         """Datagrams that were not understood."""
         self.late = 0
         """RTP packets that left more than one `ptime` after their time: the machine is too slow."""
-        self.sent = 0
+        self.sent = self.unsent = 0
         self._by_id: tuple[dict[bytes, End], dict[bytes, End]] = ({}, {})
         self._by_socket: dict[int, End] = {}
         self._queue: deque[tuple[float, End]] = deque()
@@ -140,9 +143,10 @@ class Crowd:
             self._by_socket[sock.fileno()] = end
             self._epoll.register(sock, select.EPOLLIN)
 
-    def call_all(self, rate: float) -> None:
-        """Start all calls, `rate` a second."""
-        self._commands.append(lambda: self._spread(self.ends[0], rate, self._invite))
+    def call(self, numbers: Iterable[int], rate: float) -> None:
+        """Start these calls, `rate` a second."""
+        callers = [self.ends[0][number] for number in numbers]
+        self._commands.append(lambda: self._spread(callers, rate, self._invite))
 
     def hang_up(self, rate: float) -> None:
         """The callers of the calls that are up say BYE, `rate` a second."""
@@ -209,8 +213,8 @@ class Crowd:
             try:
                 end.sock.sendto(header + payload, end.destination)
                 self.sent += 1
-            except OSError:  # ICMP told us about an earlier packet: the node is gone
-                self.late += 0
+            except OSError:  # ICMP tells of an earlier packet: the node is gone
+                self.unsent += 1
 
     def _hear(self, end: End) -> None:
         assert end.sock is not None
@@ -262,7 +266,7 @@ class Crowd:
         return end.sdp
 
     def _invite(self, end: End) -> None:
-        end.call_id = self._prefix + b"%d" % end.number
+        end.call_id, end.invited = self._prefix + b"%d" % end.number, time.monotonic()
         uri = b"sip:%s@example.test" % self.callee
         end.local, end.remote = b"<sip:2000@example.test>;tag=a%d" % end.number, b"<%s>" % uri
         self._by_id[0][end.call_id] = end
@@ -316,7 +320,7 @@ class Crowd:
 
     def _established(self, end: End, packet: Packet) -> None:
         if end.status != 200:
-            end.status, end.pending = 200, b""
+            end.status, end.pending, end.answered = 200, b"", time.monotonic()
             end.remote = packet.first(b"to")
             end.target = crowd_sip.target(packet.first(b"contact"))
             end.routes = packet.routes()[::-1]

@@ -37,17 +37,17 @@ class Figures:
     """RTP packets that reached a phone of another call."""
 
     @classmethod
-    def of(cls, crowd: Crowd, event: float, away: str, still: float) -> Figures:
-        """Of a crowd whose node at the public address `away` failed at `event`; who is audible heard its peer after
-        the moment `still`."""
-        found = cls(calls=len(crowd.ends[0]), gaps=([], []))
-        for caller, callee in zip(*crowd.ends, strict=True):
+    def of(cls, crowd: Crowd, calls: int, event: float, away: str, still: float) -> Figures:
+        """Of the first `calls` calls of a crowd whose node at the public address `away` failed at `event`; who is
+        audible heard its peer after the moment `still`."""
+        found = cls(calls=calls, gaps=([], []))
+        for caller, callee in list(zip(*crowd.ends, strict=True))[:calls]:
             found.dropped += not (caller.up and callee.up)
             changed = [end.changed_since(event) for end in (caller, callee)]
             if changed[0] and changed[1]:
                 found.complete.append(max(changed[0], changed[1]) - event)
             found.strangers += caller.strangers + callee.strangers
-            if caller.sock is None:
+            if away not in caller.heard and away not in callee.heard:
                 continue
             found.talking += 1
             last = [
@@ -71,11 +71,13 @@ class Figures:
 
     def line(self, what: str) -> str:
         """One line for a person."""
-        slowest = max(self.complete, default=math.nan)
+        last = f" (the last after {max(self.complete):.2f} s)" if self.complete else ""
+        told = (
+            f"{what}: {self.calls} calls, {self.dropped} dropped, {len(self.complete)} re-INVITEd on both sides{last};"
+            f" audio back in {self.audible} of {self.talking} calls"
+        )
+        if not any(self.gaps):
+            return told
         sides = (f"{percentile(heard, 0.5) * 1e3:.0f}/{percentile(heard, 0.99) * 1e3:.0f}" for heard in self.gaps)
         callers, callees = sides
-        return (
-            f"{what}: {self.calls} calls, {self.dropped} dropped, {len(self.complete)} re-INVITEd on both sides"
-            f" (last after {slowest:.2f} s); audio back in {self.audible} of {self.talking} calls,"
-            f" gap p50/p99 {callers} ms to the caller, {callees} ms to the callee"
-        )
+        return f"{told}, gap p50/p99 {callers} ms to the caller, {callees} ms to the callee"

@@ -65,8 +65,10 @@ class Daemon:
         self._child.send_signal(number)
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP) until `resume`: it keeps its sockets, and their queues fill."""
+        """Freeze it (SIGSTOP) until `resume`: it keeps its sockets, and their queues fill. Every thread of it stands
+        still when this returns."""
         self._child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a paused one go on (SIGCONT)."""

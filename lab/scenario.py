@@ -74,6 +74,13 @@ class Findings:
         foreign = {packet.ssrc for packet in call.hearing.packets} - {peer.port.ssrc}
         self.that(not foreign, f"{who} received RTP of {len(foreign)} other source(s): another call's audio")
 
+    def from_node(self, who: str, call: Call, address: str, since: float, until: float, when: str) -> None:
+        """All RTP `call` received in [since + SLACK, until) came from that one address."""
+        found = {ip for ip, _ in call.hearing.sources(since + SLACK, until)}
+        self.that(
+            found == {address}, f"{who}'s RTP {when} comes from {', '.join(sorted(found)) or 'nowhere'}, not {address}"
+        )
+
     def silent(self, who: str, call: Call, since: float, until: float, when: str) -> None:
         """`call` must have received no audio at all in [since + SLACK, until)."""
         count = call.hearing.count(since + SLACK, until)
@@ -215,7 +222,11 @@ async def answered(call: OutgoingCall, incoming: IncomingCall, seconds: float = 
 
 async def connected(lab: Lab, *, register: bool = True) -> tuple[OutgoingCall, IncomingCall]:
     """The ordinary start: 2000 calls 1000, it rings, it answers. Raises Failed."""
-    caller, callee = await lab.pair(register=register)
+    return await dial(*await lab.pair(register=register))
+
+
+async def dial(caller: Phone, callee: Phone) -> tuple[OutgoingCall, IncomingCall]:
+    """Another call of 2000 to 1000: it rings, it answers. Raises Failed."""
     call = await caller.call(CALLEE)
     incoming = await invited(callee, call)
     incoming.ring()
