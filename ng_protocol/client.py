@@ -79,7 +79,19 @@ class _Pending:
     """One command in flight. A heap entry is stale when the command has ended (``cookie`` is None) or has been
     scheduled for another time since (``next_at``)."""
 
-    __slots__ = ("command", "cookie", "datagram", "deadline", "done", "interval", "next_at", "sent_at", "task", "tries")
+    __slots__ = (
+        "command",
+        "cookie",
+        "datagram",
+        "deadline",
+        "done",
+        "interval",
+        "next_at",
+        "once",
+        "sent_at",
+        "task",
+        "tries",
+    )
 
     def __init__(self, command: Command[Any], cookie: bytes, datagram: bytes, now: float, timeout: float) -> None:
         self.command = command
@@ -90,6 +102,7 @@ class _Pending:
         self.interval = 0.0
         self.next_at = 0.0
         self.tries = 1
+        self.once = False
         self.task: trio.lowlevel.Task | None = None
         self.done: Done | None = None
 
@@ -110,7 +123,8 @@ class Client:
     """A node's control channel. ``address``: ``host:port`` of its listen-ng; ``name``: how errors and logs call it.
 
     Start ``run`` in a nursery (``await nursery.start(client.run)``) or use ``open_client``. Times come from the trio
-    clock. Raises ValueError for an address that is none.
+    clock. ``heard_at``: when the last reply came. ``on_refusal``: called with every ICMP refusal; True: it is proven
+    (the second one). Raises ValueError for an address that is none.
     """
 
     def __init__(self, address: str, *, name: str = "", config: ClientConfig | None = None) -> None:
@@ -134,6 +148,8 @@ class Client:
         self._counters = ClientCounters()
         self._log_after = -math.inf
         self._not_logged = 0
+        self.heard_at = -math.inf
+        self.on_refusal: Callable[[bool], None] | None = None
 
     def __repr__(self) -> str:
         return f"<ng_protocol.Client {self.label}>"
@@ -195,11 +211,14 @@ class Client:
             self._counters.count_error(error)
             raise
 
-    def submit(self, command: Command[Any], on_done: Done | None = None, timeout: float | None = None) -> None:
+    def submit(
+        self, command: Command[Any], on_done: Done | None = None, timeout: float | None = None, *, once: bool = False
+    ) -> None:
         """Sends a command without waiting; never raises an NgError. Failures are counted and logged in one line.
 
         ``on_done`` is called once, from the client's task (or at once, when the command cannot even be sent), with the
-        typed reply or the NgError. It must not block; what it raises is logged.
+        typed reply or the NgError. It must not block; what it raises is logged. ``once``: a probe, not sent again when
+        no reply comes (only a first refusal is checked by a second try), and its failure is not logged.
         """
         on_done = on_done or _ignore
         try:
@@ -213,10 +232,18 @@ class Client:
             return
         pending.done = on_done
         self._submitted += 1
+        if once:
+            pending.once = True
+            self._schedule(pending, pending.deadline)
 
     def statistics(self) -> ClientStatistics:
         """Counters since the client was made, and the state of now."""
         return self._counters.snapshot(rtt=self._rtt.smoothed, rto=self._rtt.interval, in_flight=len(self._pending))
+
+    @property
+    def rto(self) -> float:
+        """The first retransmission interval of a command sent now, in seconds."""
+        return self._rtt.interval
 
     # -- sending -------------------------------------------------------------------------------------------------
 
@@ -289,7 +316,7 @@ class Client:
                 self._fail(pending, NgTimeout, f"no reply within {waited:.1f} s, sent {pending.tries} times")
                 continue
             self._retransmit(pending, now)
-            pending.interval = min(pending.interval * 2, self.config.max_rto)
+            pending.interval = math.inf if pending.once else min(pending.interval * 2, self.config.max_rto)
             self._schedule(pending, min(now + pending.interval, pending.deadline))
 
     def _retransmit(self, pending: _Pending, now: float) -> None:
@@ -342,13 +369,16 @@ class Client:
         if pending is None:
             if cookie.startswith(self._cookie_prefix_bytes):
                 self._counters.duplicate_replies += 1
+                self.heard_at = trio.current_time()
+                self._first_refusal = None
             else:
                 self._counters.unknown_replies += 1
             return
+        now = self.heard_at = trio.current_time()
         self._first_refusal = None
         self._counters.replies += 1
         if pending.tries == 1:
-            self._rtt.measured(trio.current_time() - pending.sent_at)
+            self._rtt.measured(now - pending.sent_at)
         else:
             self._rtt.backed_off(pending.interval)
         self._finish(pending, outcome.Value(payload))
@@ -379,6 +409,9 @@ class Client:
             detail = f"nothing listens on its ng port ({os.strerror(error.errno or 0)}, twice)"
             for pending in list(self._pending.values()):
                 self._fail(pending, NgRefused, detail)
+        if self.on_refusal is not None:
+            self.on_refusal(now >= proven)
+        if now >= proven:
             return
         oldest = next(iter(self._pending.values()), None)
         if oldest is not None and proven < oldest.next_at:
@@ -406,7 +439,7 @@ class Client:
 
     def _finish_submitted(self, pending: _Pending, done: Done, result: outcome.Outcome[bytes]) -> None:
         if isinstance(result, outcome.Error):
-            self._tell(done, result.error)
+            self._tell(done, result.error, quiet=pending.once)
             return
         try:
             reply = self._reply_untrusted(pending.command, result.unwrap())
@@ -415,8 +448,8 @@ class Client:
             return
         self._tell(done, reply)
 
-    def _tell(self, done: Done, result: Any) -> None:
-        if isinstance(result, NgError):
+    def _tell(self, done: Done, result: Any, quiet: bool = False) -> None:
+        if isinstance(result, NgError) and not quiet:
             self._log_failure(result)
         try:
             done(result)
