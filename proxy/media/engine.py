@@ -154,6 +154,7 @@ class Engine:
         self.note(session, "ended")
         if session.node:
             self.pool.delete(session.node, Delete(call_id=session.id, delete_delay=self.policy.delete_delay))
+        session.dissolve()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
