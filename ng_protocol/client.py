@@ -34,6 +34,7 @@ from typing import Any, TypeAlias, TypeVar
 import outcome
 import trio
 
+from ng_protocol.address import parse_address
 from ng_protocol.codec import MAX_DATAGRAM, decode_untrusted, encode, split_frame_untrusted, text
 from ng_protocol.commands import Command
 from ng_protocol.counters import ClientCounters, ClientStatistics
@@ -105,18 +106,6 @@ class _Pending:
         self.once = False
         self.task: trio.lowlevel.Task | None = None
         self.done: Done | None = None
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """``host:port`` or ``[v6]:port`` -> host and port. Raises ValueError that says what is wrong."""
-    host, colon, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"node address {address!r}: write an IPv6 address in brackets, as [2001:db8::1]:2223")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"node address {address!r}: write host:port, as 127.0.0.1:2223")
-    return host, int(port)
 
 
 class Client:

@@ -27,7 +27,6 @@ from ng_protocol import (
     Pong,
     Query,
     open_client,
-    parse_address,
 )
 from tests.fake_rtpengine import fake_node
 from tests.ng_protocol.helpers import OFFER, SDP, RawServer, expect
@@ -213,27 +212,6 @@ async def test_a_host_name(autojump_clock: MockClock) -> None:
             await client.request(Ping())
         else:
             await expect(client, NgRefused)
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("127.0.0.1:2223", ("127.0.0.1", 2223)),
-        ("[2001:db8::1]:2223", ("2001:db8::1", 2223)),
-        ("media.example.com:65535", ("media.example.com", 65535)),
-    ],
-)
-def test_parse_address(address: str, expected: tuple[str, int]) -> None:
-    assert parse_address(address) == expected
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["", "127.0.0.1", ":2223", "host:", "host:0", "host:65536", "host:-1", "host:x", "host:１２", "2001:db8::1:2223"],
-)
-def test_parse_address_says_what_is_wrong(address: str) -> None:
-    with pytest.raises(ValueError, match="node address"):
-        parse_address(address)
 
 
 # -- a terrible network ----------------------------------------------------------------------------------------------
