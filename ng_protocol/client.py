@@ -229,6 +229,12 @@ class Client:
         """Counters since the client was made, and the state of now."""
         return self._counters.snapshot(rtt=self._rtt.smoothed, rto=self._rtt.interval, in_flight=len(self._pending))
 
+    def local_address(self) -> str:
+        """Our IP address towards the node. Raises OSError while the client does not run."""
+        if self._sock is None:
+            raise OSError(errno.ENOTCONN, self._closed_why)
+        return str(self._sock.getsockname()[0])
+
     @property
     def rto(self) -> float:
         """The first retransmission interval of a command sent now, in seconds."""
