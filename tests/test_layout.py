@@ -38,6 +38,7 @@ LAYERS: list[set[str]] = [
     },
     {"proxy.config", "proxy.contact", "proxy.location", "proxy.forward"},
     {"proxy.registrar", "proxy.stack", "proxy.dialogs", "proxy.media"},
+    {"proxy.media_nodes"},
     {"proxy.transport", "proxy.relay", "proxy.control"},
     {"proxy.outcome", "proxy.stories", "proxy.uac"},
     {"proxy.routing", "proxy.stateless", "proxy.supervisor"},
@@ -52,7 +53,7 @@ SECOND_FILES = {"proxy.calls": "proxy.routing"}
 
 REACH: dict[str, tuple[str, ...]] = {
     "ng_protocol": ("ng_protocol",),
-    "mediactl": ("mediactl", "proxy.control.schema", "proxy.control.streams", "ng_protocol"),
+    "mediactl": ("mediactl", "proxy.control.schema", "proxy.control.node_schema", "proxy.control.streams", "ng_protocol"),
     "lab": ("lab", "mediactl", "ng_protocol"),
     "proxy.sip": ("proxy.sip",),
     "proxy": ("proxy", "ng_protocol"),
@@ -70,6 +71,7 @@ RING_0 = (
     "proxy.media.pulse",
     "proxy.freeswitch.esl",
     "proxy.control.schema",
+    "proxy.control.node_schema",
     "ng_protocol.codec",
     "ng_protocol.commands",
     "ng_protocol.messages",
@@ -108,6 +110,7 @@ TESTED_BY: dict[str, str] = {
     "lab.bench.__main__": "tests/bench/test_command_line.py",
     "lab.bench.node": "tests/bench/test_sides.py",
     "mediactl.__main__": "tests/mediactl/test_cli.py",
+    "mediactl.output": "tests/mediactl/test_cli.py",
     "proxy.config_check": "tests/test_config.py",
     "proxy.sip.reasons": "tests/sip/test_errors.py",
     # One INVITE goes through all of these: ladders show what they do together, each file one subject.

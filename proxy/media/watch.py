@@ -102,9 +102,9 @@ class Watch:
         self._instance = instance
         self._interface = interface
         self._canaries = canaries
-        self._calls_on = calls_on
+        self.calls_on = calls_on
         self._left = left
-        self._clock = clock
+        self.clock = clock
         self._epoch = epoch
 
     # -- for the edge and the operator ---------------------------------------------------------------------------------
@@ -113,13 +113,13 @@ class Watch:
         """Watch until cancelled; then the canary calls are deleted, as far as one datagram can. The clients of the
         nodes must be running, and go on for a moment longer than this."""
         step = self.detection.ping / 2
-        before = self._clock()
+        before = self.clock()
         for node in self.pool.nodes.values():
             self.add(node)
         task_status.started()
         try:
             while True:
-                now = self._clock()
+                now = self.clock()
                 self.look(now, now - before - step)
                 before = now
                 await trio.sleep(step)
@@ -133,7 +133,7 @@ class Watch:
         """Watch one more node, which is in the pool."""
         if node.name in self.watched:
             return
-        now = self._clock()
+        now = self.clock()
         pulse = Pulse(self.detection, now)
         watched = Watched(node, pulse, None, now)
         if self._canaries(node.name):
@@ -146,7 +146,7 @@ class Watch:
 
     def give_up(self, name: str) -> NodeEvent:
         """The operator says that the node is lost. Raises KeyError."""
-        event = self._take(self.watched[name], Evidence.GIVEN_UP, self._clock())
+        event = self._take(self.watched[name], Evidence.GIVEN_UP, self.clock())
         assert event is not None, "a row of the table"
         return event
 
@@ -163,7 +163,7 @@ class Watch:
 
     def tell(self, name: str, what: str, decided: str = "", calls: int | None = None) -> NodeEvent:
         """Emits an event of a node."""
-        event = NodeEvent(self._epoch(), name, what, decided, self._calls_on(name) if calls is None else calls)
+        event = NodeEvent(self._epoch(), name, what, decided, self.calls_on(name) if calls is None else calls)
         self.pool.emit(event)
         return event
 
@@ -253,7 +253,7 @@ class Watch:
     def _act(self, watched: Watched, action: Action, evidence: Evidence) -> tuple[int, str]:
         """Does what is to be done; returns the calls concerned and the decision in words."""
         name, mover = watched.node.name, self.mover
-        calls = self._calls_on(name)
+        calls = self.calls_on(name)
         if action is Action.BACK or action is Action.RESTART:
             owed = self.pool.owed.count(name)
             self.pool.pay(name)
@@ -280,7 +280,7 @@ class Watch:
 
     def _refusal(self, watched: Watched, proven: bool) -> None:
         """Called by the client, in the middle of whatever it does."""
-        now = self._clock()
+        now = self.clock()
         self._take_in(watched, now)
         if proven:
             watched.pulse.refused(now)
@@ -327,7 +327,7 @@ class Watch:
             return
         if watched.canary is None or not watched.canary.standing or watched.canary_at != made_at:
             return  # another sign of the same restart was faster
-        now = self._clock()
+        now = self.clock()
         if restarted(result.uptime, now - made_at):
             self._restarted(watched, result, now)
             return
@@ -346,7 +346,7 @@ class Watch:
             watched.canary.make()
 
     def _canary_made(self, watched: Watched) -> None:
-        watched.canary_at = self._clock()
+        watched.canary_at = self.clock()
         watched.warned = False
         watched.pulse.canary_made(watched.canary_at)
         if watched.canary is not None:
@@ -369,7 +369,7 @@ class Watch:
             return
         if self.watched.get(watched.node.name) is not watched:
             return
-        now = self._clock()
+        now = self.clock()
         before, before_at = watched.statistics, watched.statistics_at
         watched.statistics, watched.statistics_at = result, now
         self.pool.set_load(watched.node.name, load_of(result))
@@ -409,7 +409,7 @@ class Watch:
                 "set canary = false for the node, or media.lan to the interface that we can reach",
                 node.name,
             )
-        if node.leaving and not self._calls_on(node.name) and not (node.reachable and self.pool.owed.count(node.name)):
+        if node.leaving and not self.calls_on(node.name) and not (node.reachable and self.pool.owed.count(node.name)):
             self._gone(watched)
 
     def _gone(self, watched: Watched) -> None:
