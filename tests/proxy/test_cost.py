@@ -195,12 +195,12 @@ def headers(data: bytes, *names: bytes) -> bytes:
 async def costs(relayed: Relayed, monkeypatch: pytest.MonkeyPatch, calls: int, warm: int = 3) -> Costs:
     """Median cost by kind of message over `calls` calls; `warm` before them fill caches."""
     counter, seen = relayed.counter, defaultdict[str, list[int]](list)
-    stories = relayed.edge._story
+    start = relayed.edge.driver.start
 
-    async def counted(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        await Stepped(stories(function, args), counter)
+    async def counted(function: Callable[..., Any], *args: Any) -> None:
+        await Stepped(function(*args), counter)
 
-    monkeypatch.setattr(relayed.edge, "_story", counted)
+    monkeypatch.setattr(relayed.edge.driver, "start", lambda *story: start(counted, *story))
     gc.collect()
     gc.disable()
     try:
@@ -212,6 +212,7 @@ async def costs(relayed: Relayed, monkeypatch: pytest.MonkeyPatch, calls: int, w
                 if number >= warm:
                     for kind, count in counter.counts.items():
                         seen[kind].append(count)
+            nursery.cancel_scope.cancel()
     finally:
         gc.enable()
     return {kind: median(counts) for kind, counts in seen.items()}
