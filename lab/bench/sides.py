@@ -130,8 +130,8 @@ class Ours(Side):
 
 @dataclass(frozen=True)
 class Kamailio(Side):
-    """Kamailio with `children` UDP workers on each socket, and a receive buffer like ours: its own limit is 256 kB, which
-    overflows at 2,000 calls a second as soon as it waits for its turn on the processor."""
+    """Kamailio with `children` UDP workers on each socket, and a receive buffer like ours: its own limit is 256 kB,
+    which overflows at 2,000 calls a second as soon as it waits for its turn on the processor."""
 
     name: str = "kamailio"
     children: int = 1
