@@ -117,11 +117,12 @@ async def lose(
     talking: int,
     rest: float,
     seed: str,
+    ptime: float = PTIME,
 ) -> Loss:
     """Set `calls` calls up, `talking` of them with RTP and drawn at random, let `node` fail, and tell after `rest`
     seconds. `edge` is the edge's pid. Raises LabError when the calls do not come up."""
     drawn = random.Random(seed).sample(range(calls), talking)
-    async with crowd_of(network, calls + NEW_CALLS, drawn) as crowd:
+    async with crowd_of(network, calls + NEW_CALLS, drawn, ptime) as crowd:
         await _all_up(crowd, calls)
         await trio.sleep(1.0)
         used = cpu_seconds(edge)
