@@ -71,8 +71,6 @@ def test_rows_of_the_store(tmp_path: Path) -> None:
     with closing(sqlite3.connect(file)) as store:
         store.execute("CREATE TABLE sessions (id)")
         store.execute("CREATE TABLE owed (id)")
-        store.execute("CREATE TABLE meta (version)")
-        store.execute("INSERT INTO meta VALUES (1)")
         store.commit()
         assert edge.store_rows() == ""
         store.execute("INSERT INTO sessions VALUES (1), (2)")
