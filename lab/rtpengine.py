@@ -26,6 +26,10 @@ from lab.topology import EDGE_LAN, EDGE_PUBLIC, Network
 FIRST_NG_PORT = 2223
 
 
+CANARY = "-canary-"
+"""In the ng call-ids of an edge's own standing calls, one per node: no call of anybody's."""
+
+
 def version() -> str | None:
     """What `rtpengine --version` says ("10.5.3.5-1+deb12u1"), or None when it is not installed."""
     if shutil.which("rtpengine") is None:
@@ -75,6 +79,10 @@ class Node:
         if reply is None:
             raise LabError(f"rtpengine {self.name} does not answer `list`")
         return [str(call) for call in reply.get("calls", [])]
+
+    async def live_calls(self) -> list[str]:
+        """The same without the edge's canaries."""
+        return [call for call in await self.calls() if CANARY not in call]
 
     async def query(self, call_id: str) -> dict[str, Any]:
         """What it says about one call. Raises LabError when it does not answer."""

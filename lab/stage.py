@@ -131,7 +131,7 @@ async def _leftovers(lab: Lab, settle: float) -> list[str]:
     for node in lab.nodes:
         if node.daemon.killed:
             continue
-        if calls := await node.calls():
+        if calls := await node.live_calls():
             left.append(f"rtpengine {node.name} still holds {len(calls)} call(s) {late}: {calls[0]}")
     if sessions := await lab.edge.sessions():
         left.append(f"the edge still lists {len(sessions)} session(s) {late}: {sessions[0]['id']}")
