@@ -53,7 +53,13 @@ SECOND_FILES = {"proxy.calls": "proxy.routing"}
 
 REACH: dict[str, tuple[str, ...]] = {
     "ng_protocol": ("ng_protocol",),
-    "mediactl": ("mediactl", "proxy.control.schema", "proxy.control.node_schema", "proxy.control.streams", "ng_protocol"),
+    "mediactl": (
+        "mediactl",
+        "proxy.control.schema",
+        "proxy.control.node_schema",
+        "proxy.control.streams",
+        "ng_protocol",
+    ),
     "lab": ("lab", "mediactl", "ng_protocol"),
     "proxy.sip": ("proxy.sip",),
     "proxy": ("proxy", "ng_protocol"),
