@@ -27,14 +27,12 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
 
 import outcome
 import trio
 
-from ng_protocol.address import parse_address
 from ng_protocol.codec import MAX_DATAGRAM, decode_untrusted, encode, split_frame_untrusted, text
 from ng_protocol.commands import Command
 from ng_protocol.counters import ClientCounters, ClientStatistics
@@ -51,6 +49,7 @@ from ng_protocol.errors import (
     classify,
 )
 from ng_protocol.rtt import RttEstimate
+from ng_protocol.settings import ClientConfig, parse_address
 
 ReplyT = TypeVar("ReplyT")
 Done: TypeAlias = Callable[[Any], None]
@@ -59,21 +58,6 @@ Done: TypeAlias = Callable[[Any], None]
 _log = logging.getLogger(__name__)
 _DRAIN = 64
 _GONE = frozenset((errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientConfig:
-    """Times in seconds. ``timeout``: deadline of a command. ``min_rto``, ``max_rto``: bounds of the retransmission
-    interval. ``first_rto``: interval before anything was measured. ``refused_after``: distance of two refusals that
-    prove a dead port. ``max_submitted``: fire-and-forget commands in flight. ``receive_buffer``: SO_RCVBUF in bytes."""
-
-    timeout: float = 3.0
-    min_rto: float = 0.1
-    max_rto: float = 1.0
-    first_rto: float = 0.25
-    refused_after: float = 0.02
-    max_submitted: int = 4096
-    receive_buffer: int = 1 << 20
 
 
 class _Pending:
@@ -89,6 +73,7 @@ class _Pending:
         "interval",
         "next_at",
         "once",
+        "quiet",
         "sent_at",
         "task",
         "tries",
@@ -106,6 +91,7 @@ class _Pending:
         self.once = False
         self.task: trio.lowlevel.Task | None = None
         self.done: Done | None = None
+        self.quiet = False  # its failure is its caller's business: not logged here
 
 
 class Client:
@@ -200,6 +186,12 @@ class Client:
             self._counters.count_error(error)
             raise
 
+    def begin(self, command: Command[Any], done: Done, timeout: float | None = None) -> None:
+        """Sends a command and returns; ``done`` is called once, later, with the typed reply or the NgError. Raises
+        NgError when the command cannot be sent. For callers that do their own waiting; ``request`` waits for them."""
+        pending = self._send_new(command, timeout)
+        pending.done, pending.quiet = done, True
+
     def submit(
         self, command: Command[Any], on_done: Done | None = None, timeout: float | None = None, *, once: bool = False
     ) -> None:
@@ -220,10 +212,11 @@ class Client:
             self._tell(on_done, error)
             return
         pending.done = on_done
-        self._submitted += 1
         if once:
-            pending.once = True
+            pending.once = pending.quiet = True
             self._schedule(pending, pending.deadline)
+        else:
+            self._submitted += 1
 
     def statistics(self) -> ClientStatistics:
         """Counters since the client was made, and the state of now."""
@@ -418,7 +411,7 @@ class Client:
         assert pending.cookie is not None
         del self._pending[pending.cookie]
         pending.cookie = None
-        if pending.done is not None:
+        if pending.done is not None and not pending.quiet:
             self._submitted -= 1
         pending.task = pending.done = None  # the heap keeps it until its deadline: it must not keep more than itself
         pending.datagram = b""
@@ -437,12 +430,12 @@ class Client:
 
     def _finish_submitted(self, pending: _Pending, done: Done, result: outcome.Outcome[bytes]) -> None:
         if isinstance(result, outcome.Error):
-            self._tell(done, result.error, quiet=pending.once)
+            self._tell(done, result.error, pending.quiet)
             return
         try:
             reply = self._reply_untrusted(pending.command, result.unwrap())
         except NgError as error:
-            self._tell(done, self._counted(error))
+            self._tell(done, self._counted(error), pending.quiet)
             return
         self._tell(done, reply)
 
