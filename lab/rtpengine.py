@@ -31,10 +31,6 @@ CANARY = "-canary-"
 """In the ng call-ids of an edge's own standing calls, one per node: no call of anybody's."""
 
 
-CANARY = "-canary-"
-"""In the ng call-ids of an edge's own standing calls, one per node: no call of anybody's."""
-
-
 def version() -> str | None:
     """What `rtpengine --version` says ("10.5.3.5-1+deb12u1"), or None when it is not installed."""
     if shutil.which("rtpengine") is None:

@@ -1,7 +1,7 @@
 """The trio client of one rtpengine node: commands in, typed replies or one NgError out.
 
 Theory of operation. One connected UDP socket per node, so the kernel drops strangers' datagrams and tells about ICMP.
-``request`` encodes, sends, puts a ``_Pending`` into a dictionary by cookie and parks its task; the receive task
+``request`` encodes, sends, puts a ``Pending`` into a dictionary by cookie and parks its task; the receive task
 drains the socket, matches the cookie *before* decoding, and wakes the task. Nothing is started per command:
 retransmissions and deadlines of all commands sit in one heap served by one timer task.
 
@@ -27,12 +27,14 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import outcome
 import trio
 
+from ng_protocol.address import parse_address
 from ng_protocol.codec import MAX_DATAGRAM, decode_untrusted, encode, split_frame_untrusted, text
 from ng_protocol.commands import Command
 from ng_protocol.counters import ClientCounters, ClientStatistics
@@ -48,50 +50,29 @@ from ng_protocol.errors import (
     NgTimeout,
     classify,
 )
+from ng_protocol.pending import Done, Pending
 from ng_protocol.rtt import RttEstimate
-from ng_protocol.settings import ClientConfig, parse_address
 
 ReplyT = TypeVar("ReplyT")
-Done: TypeAlias = Callable[[Any], None]
-"""Called with the typed reply, or with the NgError, of a submitted command."""
 
 _log = logging.getLogger(__name__)
 _DRAIN = 64
 _GONE = frozenset((errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN))
 
 
-class _Pending:
-    """One command in flight. A heap entry is stale when the command has ended (``cookie`` is None) or has been
-    scheduled for another time since (``next_at``)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """Times in seconds. ``timeout``: deadline of a command. ``min_rto``, ``max_rto``: bounds of the retransmission
+    interval. ``first_rto``: interval before anything was measured. ``refused_after``: distance of two refusals that
+    prove a dead port. ``max_submitted``: fire-and-forget commands in flight. ``receive_buffer``: SO_RCVBUF in bytes."""
 
-    __slots__ = (
-        "command",
-        "cookie",
-        "datagram",
-        "deadline",
-        "done",
-        "interval",
-        "next_at",
-        "once",
-        "quiet",
-        "sent_at",
-        "task",
-        "tries",
-    )
-
-    def __init__(self, command: Command[Any], cookie: bytes, datagram: bytes, now: float, timeout: float) -> None:
-        self.command = command
-        self.cookie: bytes | None = cookie
-        self.datagram = datagram
-        self.sent_at = now
-        self.deadline = now + timeout
-        self.interval = 0.0
-        self.next_at = 0.0
-        self.tries = 1
-        self.once = False
-        self.task: trio.lowlevel.Task | None = None
-        self.done: Done | None = None
-        self.quiet = False  # its failure is its caller's business: not logged here
+    timeout: float = 3.0
+    min_rto: float = 0.1
+    max_rto: float = 1.0
+    first_rto: float = 0.25
+    refused_after: float = 0.02
+    max_submitted: int = 4096
+    receive_buffer: int = 1 << 20
 
 
 class Client:
@@ -110,9 +91,9 @@ class Client:
         self.config = config or ClientConfig()
         self._sock: socket.socket | None = None
         self._closed_why = "the client was not started"
-        self._pending: dict[bytes, _Pending] = {}
+        self._pending: dict[bytes, Pending] = {}
         self._submitted = 0
-        self._heap: list[tuple[float, int, _Pending]] = []
+        self._heap: list[tuple[float, int, Pending]] = []
         self._heap_order = count()
         self._timer_scope: trio.CancelScope | None = None
         self._cookie_prefix = secrets.token_hex(6) + "_"
@@ -212,11 +193,10 @@ class Client:
             self._tell(on_done, error)
             return
         pending.done = on_done
+        self._submitted += 1
         if once:
-            pending.once = pending.quiet = True
+            pending.once = True
             self._schedule(pending, pending.deadline)
-        else:
-            self._submitted += 1
 
     def statistics(self) -> ClientStatistics:
         """Counters since the client was made, and the state of now."""
@@ -235,13 +215,13 @@ class Client:
 
     # -- sending -------------------------------------------------------------------------------------------------
 
-    def _send_new(self, command: Command[Any], timeout: float | None) -> _Pending:
+    def _send_new(self, command: Command[Any], timeout: float | None) -> Pending:
         if self._sock is None:
             raise self._counted(self._error(NgClosed, command, self._closed_why))
         cookie = f"{self._cookie_prefix}{next(self._cookie_numbers)}".encode()
         datagram = cookie + b" " + encode(command.to_wire())
         now = trio.current_time()
-        pending = _Pending(command, cookie, datagram, now, self.config.timeout if timeout is None else timeout)
+        pending = Pending(command, cookie, datagram, now, self.config.timeout if timeout is None else timeout)
         pending.interval = self._rtt.interval
         self._transmit(pending, now)
         self._pending[cookie] = pending
@@ -249,7 +229,7 @@ class Client:
         self._schedule(pending, min(now + pending.interval, pending.deadline))
         return pending
 
-    def _transmit(self, pending: _Pending, now: float) -> None:
+    def _transmit(self, pending: Pending, now: float) -> None:
         """One datagram out. Raises NgBadRequest when it is too big for UDP; any other trouble is left to the timer."""
         sock = self._sock
         assert sock is not None
@@ -274,7 +254,7 @@ class Client:
 
     # -- timers --------------------------------------------------------------------------------------------------
 
-    def _schedule(self, pending: _Pending, when: float) -> None:
+    def _schedule(self, pending: Pending, when: float) -> None:
         pending.next_at = when
         heapq.heappush(self._heap, (when, next(self._heap_order), pending))
         scope = self._timer_scope
@@ -307,7 +287,7 @@ class Client:
             pending.interval = math.inf if pending.once else min(pending.interval * 2, self.config.max_rto)
             self._schedule(pending, min(now + pending.interval, pending.deadline))
 
-    def _retransmit(self, pending: _Pending, now: float) -> None:
+    def _retransmit(self, pending: Pending, now: float) -> None:
         pending.tries += 1
         self._counters.retransmitted += 1
         try:
@@ -407,7 +387,7 @@ class Client:
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
-    def _end(self, pending: _Pending) -> None:
+    def _end(self, pending: Pending) -> None:
         assert pending.cookie is not None
         del self._pending[pending.cookie]
         pending.cookie = None
@@ -416,11 +396,11 @@ class Client:
         pending.task = pending.done = None  # the heap keeps it until its deadline: it must not keep more than itself
         pending.datagram = b""
 
-    def _fail(self, pending: _Pending, kind: type[NgError], detail: str) -> None:
+    def _fail(self, pending: Pending, kind: type[NgError], detail: str) -> None:
         error = self._counted(self._error(kind, pending.command, detail))
         self._finish(pending, outcome.Error(error))
 
-    def _finish(self, pending: _Pending, result: outcome.Outcome[bytes]) -> None:
+    def _finish(self, pending: Pending, result: outcome.Outcome[bytes]) -> None:
         task, done = pending.task, pending.done
         self._end(pending)
         if task is not None:
@@ -428,9 +408,9 @@ class Client:
         elif done is not None:
             self._finish_submitted(pending, done, result)
 
-    def _finish_submitted(self, pending: _Pending, done: Done, result: outcome.Outcome[bytes]) -> None:
+    def _finish_submitted(self, pending: Pending, done: Done, result: outcome.Outcome[bytes]) -> None:
         if isinstance(result, outcome.Error):
-            self._tell(done, result.error, pending.quiet)
+            self._tell(done, result.error, quiet=pending.quiet or pending.once)
             return
         try:
             reply = self._reply_untrusted(pending.command, result.unwrap())

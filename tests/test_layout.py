@@ -115,6 +115,7 @@ OUTSIDE_RING_1 = {"trio", "asyncio", "time", "threading", "select", "selectors"}
 OUTSIDE_RING_0 = OUTSIDE_RING_1 | {"socket", "ssl", "subprocess"}
 
 TESTED_BY: dict[str, str] = {
+    "ng_protocol.pending": "tests/ng_protocol/test_client.py",
     "lab.__main__": "tests/lab/test_runner.py",
     "lab.b2bua_*": "tests/test_b2bua_traces.py",
     "lab.bench.__main__": "tests/bench/test_command_line.py",

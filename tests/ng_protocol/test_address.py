@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ng_protocol.settings import parse_address
+from ng_protocol.address import parse_address
 
 
 @pytest.mark.parametrize(
