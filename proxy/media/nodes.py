@@ -54,7 +54,7 @@ class Evidence(Enum):
 
 
 class Action(Enum):
-    """What follows from evidence; the value is how an event says it. "{calls}" is the number of calls concerned. LOSE is
+    """What follows from evidence; the value is how an event says it, "{calls}" the number of calls concerned. LOSE is
     in no row: it is what MOVE and RESTART come to where nothing can move calls."""
 
     NONE = ""
