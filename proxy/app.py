@@ -20,6 +20,7 @@ from proxy.config import Config, ConfigError, describe, load
 from proxy.control.server import ControlServer, ControlSocketError
 from proxy.edge import Edge
 from proxy.routing import ScriptError, load_script
+from proxy.state import open_state
 from proxy.transport.udp import BindError
 
 log = logging.getLogger("proxy")
@@ -89,7 +90,7 @@ def check(path: Path) -> int:
 
 async def serve(config: Config) -> None:
     """Run the edge with its control socket until SIGINT or SIGTERM."""
-    edge = Edge(config)
+    edge = Edge(config, state=open_state(config))
     control = ControlServer(config.proxy.control, edge.backend)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:

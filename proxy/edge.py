@@ -32,17 +32,20 @@ from proxy.location import Location
 from proxy.media.anchor import Anchor
 from proxy.media.policy import Policy
 from proxy.media.pool import Pool
+from proxy.media.reconcile import Reconciler
 from proxy.media.sampler import Sampler, SamplerConfig
 from proxy.media.session import Session
 from proxy.media.table import MediaTable
 from proxy.pacing import Pacer
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
+from proxy.restore import Keeper
 from proxy.routing import AnyRoute, Call, Service, is_stateless, load_script
 from proxy.sip.message import Response, make_request
 from proxy.sip.transaction import Timers
 from proxy.sip.uri import parse_uri_untrusted
 from proxy.stack import Stack, Transaction
+from proxy.state import State, forgetful
 from proxy.stateless import Stateless
 from proxy.supervisor import Supervisor
 from proxy.token import Signer
@@ -76,15 +79,16 @@ class Edge:
         *,
         clock: Callable[[], float] = trio.current_time,
         epoch: Callable[[], float] = time.time,
+        state: State | None = None,
     ) -> None:
         self.config = config
+        state = state or forgetful(config)
         self.clock = clock
         self.garbage = Garbage()
         self.started_at = epoch()
         self.nursery: trio.Nursery | None = None
         timers = config.timers
         self.stack = Stack(Timers(timers.t1, timers.t2, timers.t4), secrets.token_hex(3).encode())
-        secret = config.proxy.secret.encode() if config.proxy.secret else secrets.token_bytes(32)
         self.clients = {node.name: Client(node.address, name=node.name) for node in config.rtpengine}
         self.pool = Pool(self.clients, {node.name: float(node.weight) for node in config.rtpengine})
         self.anchor: Anchor | None = None
@@ -106,7 +110,7 @@ class Edge:
         self.core = Core(
             self.stack,
             CoreTimers(config),
-            Signer(secret),
+            Signer(state.secret),
             clock=clock,
             start_story=self.start_story,
             run_route=talk.route if is_stateless(script) else script,
@@ -155,6 +159,10 @@ class Edge:
         self.core.make_call = self._make_call
         self.stateless = Stateless(self.service, script, config.proxy.max_forwards) if is_stateless(script) else None
         self.supervisor = Supervisor(self.core, self.anchor)
+        self.keeper = Keeper(
+            self.core, self.anchor, state.store, clock=clock, epoch=epoch, session_lost=self.supervisor.lost
+        )
+        self.reconciler = self._reconciler() if self.anchor is not None and config.store.reconcile else None
         self.sampler: Sampler[Session] = Sampler(
             self._sessions,
             describe,
@@ -178,6 +186,18 @@ class Edge:
             epoch=epoch,
         )
 
+    def _reconciler(self) -> Reconciler:
+        return Reconciler(
+            self.config.proxy.instance,
+            self._sessions,
+            lambda: self.clients,
+            lambda node, delete: self.clients[node].submit(delete),
+            lambda node, what, decided, calls: log.info("node %s: %s: %s", node, what, decided),
+            interval=self.config.store.reconcile,
+            delete_delay=self.config.media.delete_delay,
+            clock=self.clock,
+        )
+
     def _sessions(self) -> Iterable[Session]:
         return () if self.anchor is None else self.anchor.sessions
 
@@ -185,6 +205,7 @@ class Edge:
         """Counters for ``mediactl stats``."""
         return {
             **self.stack.stats,
+            **self.keeper.store.statistics(),
             "dialogs": len(self.core.dialogs),
             "bindings": len(self.location),
             "server_transactions": len(self.stack.server),
@@ -230,14 +251,23 @@ class Edge:
         """Open everything and serve until cancelled. Raises BindError when a socket cannot be bound."""
         sockets = [UdpSocket(listener, *self._receivers(listener), self.stack.stats) for listener in self.listeners]
         async with trio.open_nursery() as nursery:
-            self.nursery = nursery
-            for client in self.clients.values():
-                await nursery.start(client.run)
+            await self.start_media(nursery)
+            if self.reconciler is not None:
+                nursery.start_soon(self.reconciler.run)
             for sock in sockets:
                 nursery.start_soon(sock.run)
             nursery.start_soon(self.ticker, sockets)
             await nursery.start(self.sampler.run)
             task_status.started()
+
+    async def start_media(self, nursery: trio.Nursery) -> None:
+        """Take up the calls of the last run, and everything that speaks with nodes and the disk."""
+        self.nursery = nursery
+        self.keeper.restore()
+        await nursery.start(self.keeper.store.run)
+        for client in self.clients.values():
+            await nursery.start(client.run)
+        nursery.start_soon(self.keeper.verify)
 
     def _receivers(
         self, listener: Listener

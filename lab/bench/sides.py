@@ -38,6 +38,9 @@ route = "{folder}/route.py"
 log_level = "warning"
 media = {media}
 
+[store]
+path = "{folder}/state"
+
 [[listen]]
 name = "public"
 side = "public"

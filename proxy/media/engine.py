@@ -16,6 +16,7 @@ from collections.abc import Callable
 import trio
 
 from ng_protocol import Answer, Delete, NgBadReply, NgError, NgTimeout, Offer, OfferReply
+from proxy.store import NULL, Persistence
 
 from .policy import RTP, Policy, plain_view
 from .pool import Pool
@@ -63,6 +64,7 @@ class Engine:
         self.clock = clock
         self.epoch = epoch
         self.setup_timeout = setup_timeout
+        self.store: Persistence = NULL
 
     def note(self, session: Session, text: str) -> None:
         session.note(self.epoch(), text)
@@ -148,6 +150,7 @@ class Engine:
         for offer in list(session.offers.values()):
             session.release(offer)
         self.note(session, "ended")
+        self.store.dirty(session)
         if session.node:
             self.pool.nodes[session.node].submit(Delete(call_id=session.id, delete_delay=self.policy.delete_delay))
         session.dissolve()
