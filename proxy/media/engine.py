@@ -151,7 +151,7 @@ class Engine:
             session.release(offer)
         self.note(session, "ended")
         self.store.dirty(session)
-        if session.node:
+        if session.node in self.pool.nodes:
             self.pool.nodes[session.node].submit(Delete(call_id=session.id, delete_delay=self.policy.delete_delay))
         session.dissolve()
 

@@ -146,7 +146,7 @@ async def test_each_moment_of_a_set_up(stage: Stage) -> None:
 
 
 async def test_a_party_of_another_session(stage: Stage) -> None:
-    """Two calls that FreeSWITCH connects: what refers to the other session comes back as a name, not as that session."""
+    """Two calls that FreeSWITCH connects: what refers to the other session is a name then, not that session."""
     call = await establish(stage)
     session = call.session
     other = Session("other", direct=False, created=0.0, created_epoch=0.0)

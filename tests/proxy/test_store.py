@@ -261,9 +261,7 @@ async def test_a_call_that_changes_while_the_disk_is_full_is_written_as_it_is_th
 
 
 @pytest.mark.parametrize("damage", ["no database at all", "overwritten in the middle", "from the future"])
-def test_a_damaged_file_is_moved_aside(
-    path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_file_is_moved_aside(path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     store = opened(path)
     store.encode = lambda call: b"x" * 3000
     for number in range(20):
