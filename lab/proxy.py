@@ -33,14 +33,13 @@ SAMPLE_INTERVAL = 1.0
 
 @dataclass(frozen=True)
 class EdgeSettings:
-    """What a scenario wants of the edge beyond the network. `users`: name -> SIP URI of static entries; `timers` and
-    `reconcile` in seconds."""
+    """What a scenario wants of the edge beyond the network. `users`: name -> SIP URI of static entries; `timers` in
+    seconds."""
 
     users: dict[str, str] = field(default_factory=dict)
     timers: dict[str, float] = field(default_factory=dict)
     carrier: bool = False
     log_level: str = "debug"
-    reconcile: float = 60.0
 
 
 def configuration(settings: EdgeSettings, network: Network, nodes: Sequence[Node], control: Path) -> str:
@@ -59,8 +58,7 @@ def configuration(settings: EdgeSettings, network: Network, nodes: Sequence[Node
     for number, address in enumerate(B2BUA_LAN[: network.shape.b2buas], 1):
         blocks.append(_table("[[freeswitch]]", name=f"fs{number}", address=address, port=5060))
     blocks += [_table("[[rtpengine]]", name=node.name, address=node.address) for node in nodes]
-    # its own folder: calls of another run are none of its business
-    blocks.append(_table("[store]", path=str(control.parent / "state"), reconcile=settings.reconcile))
+    blocks.append(_table("[store]", path="state"))
     blocks.append(_table("[media]", public="pub", lan="lan", sample_interval=SAMPLE_INTERVAL))
     blocks += [_table("[[users]]", name=name, uri=uri) for name, uri in settings.users.items()]
     if settings.carrier:
