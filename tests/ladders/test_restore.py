@@ -343,3 +343,63 @@ async def test_a_silent_call_is_still_noticed(file: Path, autojump_clock: object
         await world.restart(sampler=True)
         await trio.sleep(35)
         await hung_up_by_us(world, "No media for")
+
+
+async def test_a_reinvite_under_way_is_sent_again_and_passes(stored: World) -> None:
+    """It is a new one then: the proxy knows nothing of its first life, and the peer answers it as it sees fit."""
+    ladder = await answered(stored)
+    await trio.sleep(1)
+    await ladder.play("""
+        caller -> edge    INVITE
+            sdp: alice-hold
+        edge -> caller    100 Trying
+        edge -> fs        INVITE
+            sdp: 198.51.100.2:*
+    """)  # fmt: skip
+    again = stored.parties["caller"].calls[ladder.names["A"]].sent["INVITE"].encode()
+    await stored.restart(down=0.1)
+    stored.inject("caller", again)
+    await ladder.play("""
+        edge -> caller    100 Trying
+        edge -> fs        INVITE
+            sdp: 198.51.100.2:*
+        fs -> edge        INVITE  [B]
+            sdp: fs A
+        edge -> fs        100 Trying  [B]
+        edge -> callee    INVITE  [B]
+            sdp: 198.51.100.2:*
+        callee -> edge    200 OK  [B]
+            sdp: bob-held
+        edge -> fs        200 OK  [B]
+        fs -> edge        ACK  [B]
+        edge -> callee    ACK  [B]
+        fs -> edge        200 OK (INVITE)
+            sdp: fs B
+        edge -> caller    200 OK
+            sdp: 198.51.100.2:*
+        caller -> edge    ACK
+        edge -> fs        ACK
+    """ + HUNG_UP)  # fmt: skip
+    await gone(stored)
+
+
+async def test_a_bye_under_way_is_sent_again_and_ends_the_call(stored: World) -> None:
+    ladder = await answered(stored)
+    await trio.sleep(1)
+    await ladder.play("""
+        caller -> edge    BYE
+        edge -> fs        BYE
+    """)  # fmt: skip
+    again = stored.parties["caller"].calls[ladder.names["A"]].sent["BYE"].encode()
+    await stored.restart(down=2)
+    stored.inject("caller", again)
+    await ladder.play("""
+        edge -> fs        BYE
+        fs -> edge        200 OK
+        edge -> caller    200 OK
+        fs -> edge        BYE  [B]
+        edge -> callee    BYE  [B]
+        callee -> edge    200 OK  [B]
+        edge -> fs        200 OK  [B]
+    """)  # fmt: skip
+    await gone(stored)
