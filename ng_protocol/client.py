@@ -79,7 +79,19 @@ class _Pending:
     """One command in flight. A heap entry is stale when the command has ended (``cookie`` is None) or has been
     scheduled for another time since (``next_at``)."""
 
-    __slots__ = ("command", "cookie", "datagram", "deadline", "done", "interval", "next_at", "sent_at", "task", "tries")
+    __slots__ = (
+        "command",
+        "cookie",
+        "datagram",
+        "deadline",
+        "done",
+        "interval",
+        "next_at",
+        "quiet",
+        "sent_at",
+        "task",
+        "tries",
+    )
 
     def __init__(self, command: Command[Any], cookie: bytes, datagram: bytes, now: float, timeout: float) -> None:
         self.command = command
@@ -92,6 +104,7 @@ class _Pending:
         self.tries = 1
         self.task: trio.lowlevel.Task | None = None
         self.done: Done | None = None
+        self.quiet = False  # its failure is its caller's business: not logged here
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -194,6 +207,12 @@ class Client:
         except NgError as error:
             self._counters.count_error(error)
             raise
+
+    def begin(self, command: Command[Any], done: Done, timeout: float | None = None) -> None:
+        """Sends a command and returns; ``done`` is called once, later, with the typed reply or the NgError. Raises
+        NgError when the command cannot be sent. For callers that do their own waiting; ``request`` waits for them."""
+        pending = self._send_new(command, timeout)
+        pending.done, pending.quiet = done, True
 
     def submit(self, command: Command[Any], on_done: Done | None = None, timeout: float | None = None) -> None:
         """Sends a command without waiting; never raises an NgError. Failures are counted and logged in one line.
@@ -390,7 +409,7 @@ class Client:
         assert pending.cookie is not None
         del self._pending[pending.cookie]
         pending.cookie = None
-        if pending.done is not None:
+        if pending.done is not None and not pending.quiet:
             self._submitted -= 1
         pending.task = pending.done = None  # the heap keeps it until its deadline: it must not keep more than itself
         pending.datagram = b""
@@ -409,17 +428,17 @@ class Client:
 
     def _finish_submitted(self, pending: _Pending, done: Done, result: outcome.Outcome[bytes]) -> None:
         if isinstance(result, outcome.Error):
-            self._tell(done, result.error)
+            self._tell(done, result.error, pending.quiet)
             return
         try:
             reply = self._reply_untrusted(pending.command, result.unwrap())
         except NgError as error:
-            self._tell(done, self._counted(error))
+            self._tell(done, self._counted(error), pending.quiet)
             return
         self._tell(done, reply)
 
-    def _tell(self, done: Done, result: Any) -> None:
-        if isinstance(result, NgError):
+    def _tell(self, done: Done, result: Any, quiet: bool = False) -> None:
+        if isinstance(result, NgError) and not quiet:
             self._log_failure(result)
         try:
             done(result)

@@ -15,6 +15,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from proxy.config import Config
 from proxy.control.handlers import ProxyBackend, describe
 from proxy.core import Core
 from proxy.dispatcher import Destination, Dispatcher
+from proxy.driver import Driver
 from proxy.flow import Address, Flow, Listener
 from proxy.garbage import Garbage
 from proxy.location import Location
@@ -85,6 +87,7 @@ class Edge:
         state = state or forgetful(config)
         self.clock = clock
         self.garbage = Garbage()
+        self.driver = Driver(lambda name: self._internal_error(f"story {name}"))
         self.started_at = epoch()
         self.nursery: trio.Nursery | None = None
         timers = config.timers
@@ -158,6 +161,9 @@ class Edge:
         self.core.is_destination = self._is_destination
         self.core.make_call = self._make_call
         self.stateless = Stateless(self.service, script, config.proxy.max_forwards) if is_stateless(script) else None
+        self.core.driver = self.driver
+        if self.anchor is not None:
+            self.anchor.engine.driver = self.driver
         self.supervisor = Supervisor(self.core, self.anchor)
         self.keeper = Keeper(
             self.core, self.anchor, state.store, clock=clock, epoch=epoch, session_lost=self.supervisor.lost
@@ -215,17 +221,11 @@ class Edge:
     # -- hooks of the core ----------------------------------------------------------------------------------------
 
     def start_story(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
-        """Run a story as a task of its own."""
-        self.core.story_waits = True
-        if self.nursery is not None:
-            self.nursery.start_soon(self._story, function, args)
-
-    async def _story(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-        """The boundary of a story: a bug in it costs its own call, not the others theirs."""
-        try:
-            await function(*args)
-        except Exception:
-            self._internal_error(f"story {getattr(function, '__name__', function)}")
+        """Run a story; a bug in it costs its own call, not the others theirs."""
+        driver = self.driver
+        if driver.nursery is None:
+            driver.nursery = self.nursery
+        driver.start(function, *args)
 
     def _internal_error(self, where: str) -> None:
         self.stack.stats["internal_errors"] += 1
@@ -297,9 +297,11 @@ class Edge:
 
         return received if stateless is None else received_stateless, unreachable
 
-    async def ticker(self, sockets: list[UdpSocket]) -> None:
+    async def ticker(self, sockets: list[UdpSocket], pacer: Pacer | None = None) -> None:
         """Everything that happens by the clock; under load that includes looking at the sockets (``pacing``)."""
-        pacer = Pacer(sockets, [client.drain for client in self.clients.values()])
+        pacer = pacer or Pacer(sockets, [client.drain for client in self.clients.values()])
+        driver = self.driver
+        again = partial(self.ticker, sockets, pacer)
         look_at = 0.0
         while True:
             now = self.clock()
@@ -319,10 +321,13 @@ class Edge:
             due = self.core.next_deadline()
             wait = TICK if due is None else min(max(due - self.clock(), FINEST), TICK)
             if pacer.measure():
+                driver.poll(True)
                 for _ in range(PACED_ROUNDS):
-                    replies = pacer.round()
-                    if replies or self.core.story_waits:
-                        self.core.story_waits = False
+                    pacer.round()
+                    if driver.ready and not await driver.drain(again):
+                        return
+                    if driver.woke_task:
+                        driver.woke_task = False
                         # Twice: trio runs the tasks of one turn in any order, so this one may be back before a story
                         # has run at all, and would then nap in front of it.
                         await trio.lowlevel.checkpoint()
@@ -330,6 +335,7 @@ class Edge:
                 # Everybody else: control socket, sampler, and whoever wants to stop us.
                 await trio.lowlevel.checkpoint()
             else:
+                driver.poll(False)
                 await trio.sleep(wait)
 
     def _probe(self, dispatcher: Dispatcher, destination: Destination, now: float) -> None:

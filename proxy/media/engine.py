@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import trio
 
-from ng_protocol import Answer, Delete, NgBadReply, NgError, NgTimeout, Offer, OfferReply
+from ng_protocol import Answer, Client, Command, Delete, NgBadReply, NgError, NgTimeout, Offer, OfferReply
+from proxy.driver import Driver, Wake
 from proxy.store import NULL, Persistence
 
 from .policy import RTP, Policy, plain_view
@@ -24,6 +26,7 @@ from .session import Party, Rendition, Session
 from .table import MediaTable
 
 _log = logging.getLogger(__name__)
+ReplyT = TypeVar("ReplyT")
 
 
 class NoNode(Exception):
@@ -65,6 +68,18 @@ class Engine:
         self.epoch = epoch
         self.setup_timeout = setup_timeout
         self.store: Persistence = NULL
+        self.driver: Driver | None = None
+
+    async def ask(self, client: Client, command: Command[ReplyT], timeout: float | None = None) -> ReplyT:
+        """The reply to a command; like ``client.request``, but a story need not be a trio task to wait for it."""
+        if self.driver is None:
+            return await client.request(command, timeout)
+        wake = Wake(self.driver)
+        client.begin(command, wake.wake, timeout)
+        reply = await wake.wait()
+        if isinstance(reply, NgError):
+            raise reply
+        return cast("ReplyT", reply)
 
     def note(self, session: Session, text: str) -> None:
         session.note(self.epoch(), text)
@@ -85,7 +100,7 @@ class Engine:
             if not session.node:
                 reply = await self._first(session, command)
             else:
-                reply = await self.pool.nodes[session.node].request(command)
+                reply = await self.ask(self.pool.nodes[session.node], command)
         finally:
             session.leave_turn()
         if receiver.offered_by is None:
@@ -111,7 +126,7 @@ class Engine:
         )
         await _turn(session)
         try:
-            reply = await self.pool.nodes[session.node].request(command)
+            reply = await self.ask(self.pool.nodes[session.node], command)
         finally:
             session.leave_turn()
         offerer.linked, answerer.linked = answerer, offerer
@@ -164,7 +179,7 @@ class Engine:
             client = self.pool.nodes[name]
             timeout = self.setup_timeout if position + 1 < len(names) else None
             try:
-                reply = await client.request(command, timeout=timeout)
+                reply = await self.ask(client, command, timeout)
             except NgError as error:
                 if not (error.try_another_node or isinstance(error, NgBadReply)):
                     raise
