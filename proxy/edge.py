@@ -4,7 +4,7 @@
 
     one task per UDP socket       drains it into the stack (ring 1 runs inside that task)
     ticker                        transaction timers, alarms, probes of FreeSWITCH, the registrar's expiry
-    one client per rtpengine      ng_protocol
+    media nodes                   a client per rtpengine, pings and canaries (``media_nodes``)
     control server, sampler       what mediactl sees
     a story per new request       started through ``start_story``
 """
@@ -21,9 +21,9 @@ from typing import Any
 
 import trio
 
-from ng_protocol import Client
 from proxy import __version__, talk
 from proxy.config import Config
+from proxy.control.administration import NodeAdministration
 from proxy.control.handlers import ProxyBackend, describe
 from proxy.core import Core
 from proxy.dispatcher import Destination, Dispatcher
@@ -32,12 +32,13 @@ from proxy.flow import Address, Flow, Listener
 from proxy.garbage import Garbage
 from proxy.location import Location
 from proxy.media.anchor import Anchor
+from proxy.media.nodes import NodeEvent
 from proxy.media.policy import Policy
-from proxy.media.pool import Pool
 from proxy.media.reconcile import Reconciler
 from proxy.media.sampler import Sampler, SamplerConfig
 from proxy.media.session import Session
 from proxy.media.table import MediaTable
+from proxy.media_nodes import MediaNodes
 from proxy.pacing import Pacer
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
@@ -86,14 +87,16 @@ class Edge:
         self.config = config
         state = state or forgetful(config)
         self.clock = clock
+        self.epoch = epoch
         self.garbage = Garbage()
         self.driver = Driver(lambda name: self._internal_error(f"story {name}"))
         self.started_at = epoch()
         self.nursery: trio.Nursery | None = None
         timers = config.timers
         self.stack = Stack(Timers(timers.t1, timers.t2, timers.t4), secrets.token_hex(3).encode())
-        self.clients = {node.name: Client(node.address, name=node.name) for node in config.rtpengine}
-        self.pool = Pool(self.clients, {node.name: float(node.weight) for node in config.rtpengine})
+        self.media_nodes = MediaNodes(config, self._calls_on, clock=clock, epoch=epoch)
+        self.clients = self.media_nodes.clients
+        self.pool = self.media_nodes.pool
         self.anchor: Anchor | None = None
         if config.proxy.media and self.clients:
             self.anchor = Anchor(
@@ -177,10 +180,12 @@ class Edge:
                 interval=config.media.sample_interval,
                 first=min(SamplerConfig.first, config.media.sample_interval),
                 silence=config.media.silence,
+                statistics=0.0,  # the watch asks for them
             ),
             on_lost=self.supervisor.lost,
             on_silent=self.supervisor.silent,
         )
+        self.administration = NodeAdministration(self.media_nodes, self.started_at)
         self.backend = ProxyBackend(
             config.proxy.instance,
             __version__,
@@ -188,17 +193,20 @@ class Edge:
             self.clients,
             self.sampler,
             self._counters,
+            administration=self.administration,
             clock=clock,
             epoch=epoch,
         )
+        self.media_nodes.came.append(self.sampler.add_node)
+        self.media_nodes.went.append(self.sampler.remove_node)
 
     def _reconciler(self) -> Reconciler:
         return Reconciler(
             self.config.proxy.instance,
             self._sessions,
-            lambda: self.clients,
-            lambda node, delete: self.clients[node].submit(delete),
-            lambda node, what, decided, calls: log.info("node %s: %s: %s", node, what, decided),
+            lambda: {name: node.client for name, node in self.pool.nodes.items() if node.reachable},
+            self.pool.delete,
+            lambda *what: self.pool.emit(NodeEvent(self.epoch(), *what)),
             interval=self.config.store.reconcile,
             delete_delay=self.config.media.delete_delay,
             clock=self.clock,
@@ -206,6 +214,9 @@ class Edge:
 
     def _sessions(self) -> Iterable[Session]:
         return () if self.anchor is None else self.anchor.sessions
+
+    def _calls_on(self, node: str) -> int:
+        return sum(session.node == node for session in self._sessions())
 
     def _counters(self) -> dict[str, int | float]:
         """Counters for ``mediactl stats``."""
@@ -251,7 +262,11 @@ class Edge:
         """Open everything and serve until cancelled. Raises BindError when a socket cannot be bound."""
         sockets = [UdpSocket(listener, *self._receivers(listener), self.stack.stats) for listener in self.listeners]
         async with trio.open_nursery() as nursery:
-            await self.start_media(nursery)
+            self.nursery = nursery
+            self.keeper.restore()
+            await nursery.start(self.keeper.store.run)
+            await nursery.start(self.media_nodes.run)
+            nursery.start_soon(self.keeper.verify)
             if self.reconciler is not None:
                 nursery.start_soon(self.reconciler.run)
             for sock in sockets:
@@ -259,15 +274,6 @@ class Edge:
             nursery.start_soon(self.ticker, sockets)
             await nursery.start(self.sampler.run)
             task_status.started()
-
-    async def start_media(self, nursery: trio.Nursery) -> None:
-        """Take up the calls of the last run, and everything that speaks with nodes and the disk."""
-        self.nursery = nursery
-        self.keeper.restore()
-        await nursery.start(self.keeper.store.run)
-        for client in self.clients.values():
-            await nursery.start(client.run)
-        nursery.start_soon(self.keeper.verify)
 
     def _receivers(
         self, listener: Listener
@@ -299,7 +305,7 @@ class Edge:
 
     async def ticker(self, sockets: list[UdpSocket], pacer: Pacer | None = None) -> None:
         """Everything that happens by the clock; under load that includes looking at the sockets (``pacing``)."""
-        pacer = pacer or Pacer(sockets, [client.drain for client in self.clients.values()])
+        pacer = pacer or Pacer(sockets, self.media_nodes.drains)
         driver = self.driver
         again = partial(self.ticker, sockets, pacer)
         look_at = 0.0

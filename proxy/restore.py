@@ -6,10 +6,11 @@ addresses FreeSWITCH was shown go back into the media table, dialogs with their 
 and missing ACKs get their alarms again. The sampler finds the sessions by itself. Monotonic times are made anew from
 seconds since 1970, so a restart of the machine does no harm.
 
-Then, with the nodes' clients running, ``verify`` asks each node about its calls once. A call the node does not know (it
-died or was restarted while nobody watched) is handed to ``session_lost``, which anchors it elsewhere; a node that does
-not answer is the watcher's affair, and is not asked again here. Sessions that cannot be taken up (still being set up
-when the proxy ended: their transactions died with it) are deleted on their nodes.
+Then, with the nodes' clients running, ``verify`` pays the deletes that are owed since the last run, and asks each node
+about its calls once. A call the node does not know (it died or was restarted while nobody watched) is handed to
+``session_lost``, which anchors it elsewhere; a node that does not answer is the watcher's affair, and not asked again
+here. Sessions that cannot be taken up (still being set up when the proxy ended: their transactions died with it) are
+deleted on their nodes.
 
 What a ``kill -9`` loses, by the moment it comes:
 
@@ -26,12 +27,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
 from ng_protocol import Delete, NgError, NgLostCall, Query
+from proxy.media.owed import Owed, key_of
 from proxy.media.session import Leg, Session
 from proxy.snapshot import BadSnapshot, decode_untrusted, encode
 from proxy.store import OWED, SESSIONS, NullStore, Store
@@ -45,17 +47,6 @@ log = logging.getLogger("proxy")
 
 IN_FLIGHT = 16
 """Queries under way to one node while restored calls are verified."""
-
-Told = Callable[[str, Delete, bool], None]
-
-
-class Debts(Protocol):
-    """The deletes owed to nodes. ``told(node, delete, owed)`` functions hear of each one that is made or paid."""
-
-    told: list[Told]
-
-    def add(self, name: str, delete: Delete) -> None:
-        """One more."""
 
 
 class Keeper:
@@ -124,12 +115,10 @@ class Keeper:
                 f"; {len(self.abandoned)} that were being set up are given up" if self.abandoned else "",
             )  # fmt: skip
         self.core.stats["sessions_restored"] += len(self.restored)
+        self._take_debts(store, anchor.engine.pool.owed)
 
-    def keep(self, owed: Debts) -> None:
-        """Take up the deletes that were owed, and store every later one."""
-        store = self.store
-        if not isinstance(store, Store):
-            return
+    def _take_debts(self, store: Store, owed: Owed) -> None:
+        """The deletes that were owed are owed again, and every later one is stored."""
         for key, data in list(store.rows(OWED)):
             try:
                 debt = msgspec.msgpack.decode(data, type=_Debt)
@@ -141,7 +130,7 @@ class Keeper:
         owed.told.append(self._told)
 
     def _told(self, node: str, delete: Delete, owed: bool) -> None:
-        key = "\0".join((node, delete.call_id, delete.from_tag or "", delete.via_branch or ""))
+        key = "\0".join((node, *(part or "" for part in key_of(delete))))
         if not owed:
             self.store.drop(OWED, key)
             return
@@ -159,6 +148,8 @@ class Keeper:
         abandoned, self.abandoned = self.abandoned, []
         for session in abandoned:
             anchor.engine.delete(session)
+        for name in list(anchor.engine.pool.nodes):
+            anchor.engine.pool.pay(name)
         by_node: dict[str, list[Session]] = {}
         for session in restored:
             by_node.setdefault(session.node, []).append(session)
@@ -175,7 +166,7 @@ class Keeper:
             for session in sessions:
                 self.session_lost(session)
             return
-        client = pool.nodes[node]
+        client = pool.client(node)
 
         async def ask() -> None:
             while sessions:

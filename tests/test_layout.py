@@ -40,7 +40,8 @@ LAYERS: list[set[str]] = [
     },
     {"proxy.config", "proxy.contact", "proxy.location", "proxy.forward"},
     {"proxy.registrar", "proxy.stack", "proxy.dialogs", "proxy.media"},
-    {"proxy.transport", "proxy.relay", "proxy.control", "proxy.snapshot", "proxy.state"},
+    {"proxy.media_nodes", "proxy.snapshot", "proxy.state"},
+    {"proxy.transport", "proxy.relay", "proxy.control"},
     {"proxy.outcome", "proxy.stories", "proxy.uac"},
     {"proxy.routing", "proxy.stateless", "proxy.supervisor", "proxy.restore"},
     {"proxy.talk", "proxy.core"},
@@ -54,7 +55,13 @@ SECOND_FILES = {"proxy.calls": "proxy.routing"}
 
 REACH: dict[str, tuple[str, ...]] = {
     "ng_protocol": ("ng_protocol",),
-    "mediactl": ("mediactl", "proxy.control.schema", "proxy.control.streams", "ng_protocol"),
+    "mediactl": (
+        "mediactl",
+        "proxy.control.schema",
+        "proxy.control.node_schema",
+        "proxy.control.streams",
+        "ng_protocol",
+    ),
     "lab": ("lab", "mediactl", "ng_protocol"),
     "proxy.sip": ("proxy.sip",),
     "proxy": ("proxy", "ng_protocol"),
@@ -68,8 +75,12 @@ RING_0 = (
     "proxy.media.policy",
     "proxy.media.session",
     "proxy.media.exchange",
+    "proxy.media.nodes",
+    "proxy.media.owed",
+    "proxy.media.pulse",
     "proxy.freeswitch.esl",
     "proxy.control.schema",
+    "proxy.control.node_schema",
     "ng_protocol.codec",
     "ng_protocol.flat",
     "ng_protocol.commands",
@@ -106,12 +117,14 @@ OUTSIDE_RING_1 = {"trio", "asyncio", "time", "threading", "select", "selectors"}
 OUTSIDE_RING_0 = OUTSIDE_RING_1 | {"socket", "ssl", "subprocess"}
 
 TESTED_BY: dict[str, str] = {
+    "ng_protocol.pending": "tests/ng_protocol/test_client.py",
     "lab.__main__": "tests/lab/test_runner.py",
     "lab.b2bua_*": "tests/test_b2bua_traces.py",
     "lab.bench.__main__": "tests/bench/test_command_line.py",
     "lab.bench.node": "tests/bench/test_sides.py",
     "lab.bench.stage": "tests/bench/test_runs.py",
     "mediactl.__main__": "tests/mediactl/test_cli.py",
+    "mediactl.output": "tests/mediactl/test_cli.py",
     "proxy.config_check": "tests/test_config.py",
     "proxy.sip.reasons": "tests/sip/test_errors.py",
     # One INVITE goes through all of these: ladders show what they do together, each file one subject.

@@ -314,7 +314,12 @@ class World:
         self, edge: Edge, sampler: bool, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
     ) -> None:
         async with trio.open_nursery() as nursery:
-            await edge.start_media(nursery)
+            edge.nursery = nursery
+            edge.keeper.restore()
+            await nursery.start(edge.keeper.store.run)
+            for client in edge.clients.values():
+                await nursery.start(client.run)
+            nursery.start_soon(edge.keeper.verify)
             if sampler:
                 await nursery.start(edge.sampler.run)
             nursery.start_soon(edge.ticker, [])

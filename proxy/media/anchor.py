@@ -146,7 +146,7 @@ class Anchor:
         node = token.node.decode("latin-1")
         if self.table.session(call_id) is None and node in self.engine.pool.nodes:
             delete = Delete(call_id=call_id, delete_delay=self.policy.delete_delay)
-            self.engine.pool.nodes[node].submit(delete)
+            self.engine.pool.delete(node, delete)
 
     def second_leg(self, request: Request, now: float) -> Leg | None:
         """A new INVITE from FreeSWITCH: its leg in the session whose media it carries; None when it carries none.

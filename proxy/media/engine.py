@@ -5,7 +5,9 @@ no checkpoint. The first offer of a session chooses the node: nodes are tried in
 (set-up of the same INVITE), later commands go to that node only. Each success updates the parties: an offer adds a
 rendition to its author, an answer links the two, so the state here mirrors what the daemon holds.
 
-A node that timed out at set-up may have executed the offer all the same, so it is sent a delete nobody waits for.
+A node gets one retransmission interval for a first offer while there is another one to try, so a node that has just
+died delays a call by that much at most. One that timed out may have executed the offer all the same, so it is sent a
+delete nobody waits for; like every delete, it is owed to a node that cannot be reached (`Pool.delete`).
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ async def _turn(session: Session) -> None:
 class Engine:
     """ng commands on behalf of sessions. `clock`: monotonic seconds; `epoch`: seconds since 1970.
 
-    `setup_timeout`: seconds a node gets for a first offer when there is another one to try.
+    `setup_timeout`: seconds a node gets for a first offer when there is another one to try; more when its measured
+    retransmission interval is longer.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Engine:
         table: MediaTable,
         clock: Callable[[], float],
         epoch: Callable[[], float],
-        setup_timeout: float = 0.8,
+        setup_timeout: float = 0.25,
     ) -> None:
         self.pool = pool
         self.policy = policy
@@ -100,7 +103,7 @@ class Engine:
             if not session.node:
                 reply = await self._first(session, command)
             else:
-                reply = await self.ask(self.pool.nodes[session.node], command)
+                reply = await self.ask(self._client(session), command)
         finally:
             session.leave_turn()
         if receiver.offered_by is None:
@@ -126,7 +129,7 @@ class Engine:
         )
         await _turn(session)
         try:
-            reply = await self.ask(self.pool.nodes[session.node], command)
+            reply = await self.ask(self._client(session), command)
         finally:
             session.leave_turn()
         offerer.linked, answerer.linked = answerer, offerer
@@ -147,13 +150,14 @@ class Engine:
             return
         party.gone = True
         self.note(session, f"branch {party.name} deleted")
-        self.pool.nodes[session.node].submit(
+        self.pool.delete(
+            session.node,
             Delete(
                 call_id=session.id,
                 from_tag=party.offered_by.tag,
                 via_branch=party.via_branch,
                 delete_delay=self.policy.delete_delay,
-            )
+            ),
         )
 
     def delete(self, session: Session) -> None:
@@ -166,18 +170,24 @@ class Engine:
             session.release(offer)
         self.note(session, "ended")
         self.store.dirty(session)
-        if session.node in self.pool.nodes:
-            self.pool.nodes[session.node].submit(Delete(call_id=session.id, delete_delay=self.policy.delete_delay))
+        if session.node:
+            self.pool.delete(session.node, Delete(call_id=session.id, delete_delay=self.policy.delete_delay))
         session.dissolve()
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _client(self, session: Session) -> Client:
+        node = self.pool.nodes.get(session.node)
+        if node is None:
+            raise NoNode(f"node {session.node} of session {session.id} was removed")
+        return node.client
 
     async def _first(self, session: Session, command: Offer) -> OfferReply:
         names = self.pool.choose(session.id, self.clock())
         failure: NgError | None = None
         for position, name in enumerate(names):
-            client = self.pool.nodes[name]
-            timeout = self.setup_timeout if position + 1 < len(names) else None
+            client = self.pool.client(name)
+            timeout = max(self.setup_timeout, client.rto) if position + 1 < len(names) else None
             try:
                 reply = await self.ask(client, command, timeout)
             except NgError as error:
@@ -188,7 +198,7 @@ class Engine:
                 self.note(session, f"node {name} did not take it: {error.kind}")
                 _log.warning("set-up of %s: %s; trying the next node", session.id, error)
                 if isinstance(error, NgTimeout | NgBadReply):  # it may have made the call all the same
-                    client.submit(Delete(call_id=session.id, delete_delay=0))
+                    self.pool.delete(name, Delete(call_id=session.id, delete_delay=0))
                 continue
             self.pool.worked(name)
             session.node = name
