@@ -49,7 +49,7 @@ control = "{control}"
 media = {media}
 
 [store]
-path = "{folder}/state"
+path = "state"
 
 [[listen]]
 name = "public"
