@@ -48,6 +48,9 @@ control = "{control}"
 {route}log_level = "warning"
 media = {media}
 
+[store]
+path = "state"
+
 [[listen]]
 name = "public"
 side = "public"

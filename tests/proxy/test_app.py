@@ -28,7 +28,7 @@ def free_port() -> int:
 def config(folder: Path, text: str = "", port: int = 0) -> Path:
     path = folder / "edge.toml"
     listen = f'[[listen]]\nname = "public"\naddress = "127.0.0.1"\nport = {port or 5060}\n'
-    path.write_text(f'[proxy]\ncontrol = "c.sock"\n{text}\n{listen}')
+    path.write_text(f'[proxy]\ncontrol = "c.sock"\n{text}\n[store]\nkind = "none"\n{listen}')
     return path
 
 
