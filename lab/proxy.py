@@ -31,6 +31,8 @@ SOCKET_PATH_LIMIT = 100
 INSTANCE = "edge1"
 STORE = f"state/{INSTANCE}.db"
 """The edge's store, in a folder beside its configuration file: calls of another run are none of its business."""
+ROWLESS = ("meta", "schema", "version")
+"""Tables of the store that hold something else than state of calls."""
 
 SAMPLE_INTERVAL = 1.0
 """Seconds between the edge's looks at a call's packet counters: a scenario's call lasts seconds, not minutes."""
@@ -71,6 +73,7 @@ def configuration(settings: EdgeSettings, network: Network, nodes: Sequence[Node
         blocks.append(_table("[[rtpengine]]", **{"name": node.name, "address": node.address, **more}))
     sections: dict[str, dict[str, object]] = {
         "media": {"public": "pub", "lan": "lan", "sample_interval": SAMPLE_INTERVAL},
+        "store": {"path": "state"},
         "timers": dict(settings.timers),
     }
     for name, keys in settings.sections.items():

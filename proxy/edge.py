@@ -32,7 +32,9 @@ from proxy.flow import Address, Flow, Listener
 from proxy.garbage import Garbage
 from proxy.location import Location
 from proxy.media.anchor import Anchor
+from proxy.media.nodes import NodeEvent
 from proxy.media.policy import Policy
+from proxy.media.reconcile import Reconciler
 from proxy.media.sampler import Sampler, SamplerConfig
 from proxy.media.session import Session
 from proxy.media.table import MediaTable
@@ -40,11 +42,13 @@ from proxy.media_nodes import MediaNodes
 from proxy.pacing import Pacer
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
+from proxy.restore import Keeper
 from proxy.routing import AnyRoute, Call, Service, is_stateless, load_script
 from proxy.sip.message import Response, make_request
 from proxy.sip.transaction import Timers
 from proxy.sip.uri import parse_uri_untrusted
 from proxy.stack import Stack, Transaction
+from proxy.state import State, forgetful
 from proxy.stateless import Stateless
 from proxy.supervisor import Supervisor
 from proxy.token import Signer
@@ -78,16 +82,18 @@ class Edge:
         *,
         clock: Callable[[], float] = trio.current_time,
         epoch: Callable[[], float] = time.time,
+        state: State | None = None,
     ) -> None:
         self.config = config
+        state = state or forgetful(config)
         self.clock = clock
+        self.epoch = epoch
         self.garbage = Garbage()
         self.driver = Driver(lambda name: self._internal_error(f"story {name}"))
         self.started_at = epoch()
         self.nursery: trio.Nursery | None = None
         timers = config.timers
         self.stack = Stack(Timers(timers.t1, timers.t2, timers.t4), secrets.token_hex(3).encode())
-        secret = config.proxy.secret.encode() if config.proxy.secret else secrets.token_bytes(32)
         self.media_nodes = MediaNodes(config, self._calls_on, clock=clock, epoch=epoch)
         self.clients = self.media_nodes.clients
         self.pool = self.media_nodes.pool
@@ -110,7 +116,7 @@ class Edge:
         self.core = Core(
             self.stack,
             CoreTimers(config),
-            Signer(secret),
+            Signer(state.secret),
             clock=clock,
             start_story=self.start_story,
             run_route=talk.route if is_stateless(script) else script,
@@ -162,6 +168,10 @@ class Edge:
         if self.anchor is not None:
             self.anchor.engine.driver = self.driver
         self.supervisor = Supervisor(self.core, self.anchor)
+        self.keeper = Keeper(
+            self.core, self.anchor, state.store, clock=clock, epoch=epoch, session_lost=self.supervisor.lost
+        )
+        self.reconciler = self._reconciler() if self.anchor is not None and config.store.reconcile else None
         self.sampler: Sampler[Session] = Sampler(
             self._sessions,
             describe,
@@ -190,6 +200,18 @@ class Edge:
         self.media_nodes.came.append(self.sampler.add_node)
         self.media_nodes.went.append(self.sampler.remove_node)
 
+    def _reconciler(self) -> Reconciler:
+        return Reconciler(
+            self.config.proxy.instance,
+            self._sessions,
+            lambda: {name: node.client for name, node in self.pool.nodes.items() if node.reachable},
+            self.pool.delete,
+            lambda *what: self.pool.emit(NodeEvent(self.epoch(), *what)),
+            interval=self.config.store.reconcile,
+            delete_delay=self.config.media.delete_delay,
+            clock=self.clock,
+        )
+
     def _sessions(self) -> Iterable[Session]:
         return () if self.anchor is None else self.anchor.sessions
 
@@ -200,6 +222,7 @@ class Edge:
         """Counters for ``mediactl stats``."""
         return {
             **self.stack.stats,
+            **self.keeper.store.statistics(),
             "dialogs": len(self.core.dialogs),
             "bindings": len(self.location),
             "server_transactions": len(self.stack.server),
@@ -240,7 +263,12 @@ class Edge:
         sockets = [UdpSocket(listener, *self._receivers(listener), self.stack.stats) for listener in self.listeners]
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
+            self.keeper.restore()
+            await nursery.start(self.keeper.store.run)
             await nursery.start(self.media_nodes.run)
+            nursery.start_soon(self.keeper.verify)
+            if self.reconciler is not None:
+                nursery.start_soon(self.reconciler.run)
             for sock in sockets:
                 nursery.start_soon(sock.run)
             nursery.start_soon(self.ticker, sockets)

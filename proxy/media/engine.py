@@ -20,6 +20,7 @@ import trio
 
 from ng_protocol import Answer, Client, Command, Delete, NgBadReply, NgError, NgTimeout, Offer, OfferReply
 from proxy.driver import Driver, Wake
+from proxy.store import NULL, Persistence
 
 from .policy import RTP, Policy, plain_view
 from .pool import Pool
@@ -69,6 +70,7 @@ class Engine:
         self.clock = clock
         self.epoch = epoch
         self.setup_timeout = setup_timeout
+        self.store: Persistence = NULL
         self.driver: Driver | None = None
 
     async def ask(self, client: Client, command: Command[ReplyT], timeout: float | None = None) -> ReplyT:
@@ -167,6 +169,7 @@ class Engine:
         for offer in list(session.offers.values()):
             session.release(offer)
         self.note(session, "ended")
+        self.store.dirty(session)
         if session.node:
             self.pool.delete(session.node, Delete(call_id=session.id, delete_delay=self.policy.delete_delay))
         session.dissolve()
@@ -180,7 +183,8 @@ class Engine:
         return node.client
 
     async def _first(self, session: Session, command: Offer) -> OfferReply:
-        names = self.pool.choose(session.id, self.clock())
+        group, labels = session.wish or (None, ())
+        names = self.pool.choose(session.id, self.clock(), group=group, labels=labels)
         failure: NgError | None = None
         for position, name in enumerate(names):
             client = self.pool.client(name)

@@ -44,9 +44,28 @@ class OriginKeeper:
         self._last_out = b""
         self._last_body: bytes | None = None
 
+    @classmethod
+    def restored(cls, session_id: int, version: int, last_in: bytes | None) -> OriginKeeper:
+        """A keeper that goes on where another one with these values stopped."""
+        kept = cls(session_id)
+        kept._version = version
+        if last_in is not None:
+            kept._version = version - 1
+            kept.stamp(last_in)
+        return kept
+
+    @property
+    def session_id(self) -> int:
+        return self._session_id
+
     @property
     def version(self) -> int:
         return self._version
+
+    @property
+    def last_in(self) -> bytes | None:
+        """The SDP that was stamped last, as it came."""
+        return self._last_in
 
     def stamp(self, sdp: bytes) -> bytes:
         """The SDP with this endpoint's o= line. Idempotent: the same SDP again comes out the same."""
@@ -292,18 +311,21 @@ class Former:
 
 
 class Session:
-    """One call. `id`: the ng call-id, fresh per session. `node`: name of the rtpengine node, empty before the
-    first offer. `expected`: the party the first offer was made for, before anybody has taken the part (rules 5 and 7).
-    `legs`: the live ones; `ended_legs`: the others.
+    """One call. `id`: fresh per session. `ng_call_id`: what rtpengine knows it by. `node`: name of the rtpengine node,
+    empty before the first offer. `expected`: the party the first offer was made for, before anybody has taken the part
+    (rules 5 and 7). `legs`: the live ones; `ended_legs`: the others.
+    `wish`: set and labels that its node must have, None: any node.
     `stale`: callees that failed without early media, whose ng branch goes when another takes over or the call ends.
     `created`: monotonic seconds; `created_epoch`: seconds since 1970. `sample`: filled by the sampler."""
 
     def __init__(self, session_id: str, *, direct: bool, created: float, created_epoch: float) -> None:
         self.id = session_id
+        self.ng_call_id = session_id
         self.direct = direct
         self.created = created
         self.created_epoch = created_epoch
         self.node = ""
+        self.wish: tuple[str | None, tuple[str, ...]] | None = None
         self.state = "early"
         self.legs: list[Leg] = []
         self.ended_legs: list[Leg] = []

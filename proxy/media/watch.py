@@ -258,7 +258,7 @@ class Watch:
             owed = self.pool.owed.count(name)
             self.pool.pay(name)
             if action is Action.BACK:
-                return calls, decision(action, calls) + (f", {owed} owed deletes are sent" if owed else "")
+                return calls, decision(action, calls) + (f", and the deletes owed to it ({owed})" if owed else "")
         if mover is not None:
             if action is Action.MOVE:
                 calls = mover.node_lost(name, evidence.value)
@@ -268,7 +268,7 @@ class Watch:
                 calls = mover.half_dead(name)
                 return calls, f"no new calls for it, {decision(Action.MOVE, calls)}"
         elif action in (Action.MOVE, Action.RESTART) and calls:
-            return calls, f"{calls} calls on it are lost, as nothing here moves calls"
+            return calls, decision(Action.LOSE, calls)
         return calls, decision(action, calls)
 
     # -- control -------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ def test_the_file_says_what_the_network_is() -> None:
             {"name": "fs2", "address": "10.20.0.3", "port": 5060},
         ],
         "rtpengine": [{"name": "node1", "address": "127.0.0.1:2223"}],
+        "store": {"path": "state"},
         "media": {"public": "pub", "lan": "lan", "sample_interval": 1.0},
         "users": [{"name": "1000", "uri": "sip:1000@203.0.113.9:5060"}],
         "carrier": {"uri": "sip:203.0.113.77:5060", "addresses": ["203.0.113.77"]},
@@ -45,7 +46,7 @@ def test_the_file_says_what_the_network_is() -> None:
 
 def test_nothing_optional_is_written_unasked() -> None:
     read = tomllib.loads(configuration(EdgeSettings(), Network(Shape(), "mlab1-1"), [], Path("/x")))
-    assert set(read) == {"proxy", "listen", "freeswitch", "media"}
+    assert set(read) == {"proxy", "listen", "freeswitch", "media", "store"}
 
 
 def test_more_keys_for_nodes_and_sections() -> None:
