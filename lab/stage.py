@@ -5,7 +5,8 @@ and ended in the reverse, also on failure and cancellation; phones are tasks of 
 own check is followed by what must hold after *every* story: no daemon died, rtpengine holds no call (with its default
 delete-delay, so an edge that relies on that delay fails) but the edge's own canaries, the edge lists no session, its
 store has no row, no media host sent RTP to another one. A cut media host is healed for it and a killed rtpengine is
-started again, for deletes that are owed to it must be paid. Whatever goes wrong becomes a reason; only cancellation passes through.
+started again, for deletes that are owed to it must be paid. Whatever goes wrong becomes a reason; only cancellation
+passes through.
 """
 
 from __future__ import annotations
