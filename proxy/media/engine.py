@@ -183,7 +183,8 @@ class Engine:
         return node.client
 
     async def _first(self, session: Session, command: Offer) -> OfferReply:
-        names = self.pool.choose(session.id, self.clock())
+        group, labels = session.wish or (None, ())
+        names = self.pool.choose(session.id, self.clock(), group=group, labels=labels)
         failure: NgError | None = None
         for position, name in enumerate(names):
             client = self.pool.client(name)

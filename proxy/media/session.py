@@ -314,6 +314,7 @@ class Session:
     """One call. `id`: fresh per session. `ng_call_id`: what rtpengine knows it by. `node`: name of the rtpengine node,
     empty before the first offer. `expected`: the party the first offer was made for, before anybody has taken the part
     (rules 5 and 7). `legs`: the live ones; `ended_legs`: the others.
+    `wish`: set and labels that its node must have, None: any node.
     `stale`: callees that failed without early media, whose ng branch goes when another takes over or the call ends.
     `created`: monotonic seconds; `created_epoch`: seconds since 1970. `sample`: filled by the sampler."""
 
@@ -324,6 +325,7 @@ class Session:
         self.created = created
         self.created_epoch = created_epoch
         self.node = ""
+        self.wish: tuple[str | None, tuple[str, ...]] | None = None
         self.state = "early"
         self.legs: list[Leg] = []
         self.ended_legs: list[Leg] = []
