@@ -237,8 +237,8 @@ class Stuck(NullStore):
     def __init__(self, store: Persistence) -> None:
         self.store = store
 
-    async def commit(self, session: Kept) -> bool:
-        await self.store.commit(session)
+    async def commit(self, *sessions: Kept) -> bool:
+        await self.store.commit(*sessions)
         await trio.sleep_forever()
 
 

@@ -81,7 +81,7 @@ class Stage:
 
 @pytest.fixture(params=["fake", pytest.param("daemon", marks=pytest.mark.real)])
 async def stage(request: pytest.FixtureRequest) -> AsyncGenerator[Stage, None]:
-    instance = f"edge-{secrets.token_hex(4)}"  # the daemon is shared: another test's calls are not ours
+    instance = f"edge.1-{secrets.token_hex(4)}"  # the daemon is shared: another test's calls are not ours
     async with fake_node() as fake, trio.open_nursery() as nursery:
         real = request.param == "daemon"
         address = request.getfixturevalue("daemon_address") if real else fake.address
