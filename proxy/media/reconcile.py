@@ -142,8 +142,8 @@ class Reconciler:
             suspects[call_id] = _Suspect(now, packets)
             self.counters["unowned_with_media"] += 1
             return False
-        elif now - known.since < self.interval * 0.9:
-            return False
+        elif now - known.since < max(self.interval * 0.9, self._delay):
+            return False  # a call that has ended keeps its ports for the delay, and is listed
         del suspects[call_id]
         _log.info("call %s on node %s belongs to no session: deleted", call_id, name)
         self._delete(name, Delete(call_id=call_id, delete_delay=self._delay))

@@ -110,6 +110,15 @@ async def test_what_nobody_owns_goes_after_two_confirmations(stage: Stage) -> No
     assert len(stage.deleted) == 2 and len(stage.told) == 1
 
 
+async def test_a_call_that_only_keeps_its_ports_for_a_while(stage: Stage) -> None:
+    """With a delete-delay ended calls are listed until it is over: they go by themselves."""
+    stage.reconciler._delay = 150
+    await stage.call(stage.id(1))
+    for _ in range(3):
+        await stage.look()
+    assert stage.deleted == []
+
+
 async def test_what_is_not_exactly_ours_is_never_touched(stage: Stage) -> None:
     foreign = {
         f"{stage.instance}-canary-node1",
