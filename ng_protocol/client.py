@@ -172,6 +172,13 @@ class Client:
         if self._timer_scope is not None:
             self._timer_scope.cancel()
 
+    def abandon(self, why: str) -> None:
+        """Ends every command in flight with NgTimeout: whoever watches the node knows that no reply will come. The
+        client goes on."""
+        for pending in list(self._pending.values()):
+            if pending.cookie is not None:
+                self._fail(pending, NgTimeout, why)
+
     # -- commands ------------------------------------------------------------------------------------------------
 
     async def request(self, command: Command[ReplyT], timeout: float | None = None) -> ReplyT:

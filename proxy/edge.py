@@ -29,6 +29,7 @@ from proxy.dispatcher import Destination, Dispatcher
 from proxy.flow import Address, Flow, Listener
 from proxy.location import Location
 from proxy.media.anchor import Anchor
+from proxy.media.mover import Mover
 from proxy.media.policy import Policy
 from proxy.media.pool import Pool
 from proxy.media.sampler import Sampler, SamplerConfig
@@ -153,6 +154,7 @@ class Edge:
         self.core.make_call = self._make_call
         self.stateless = Stateless(self.service, script, config.proxy.max_forwards) if is_stateless(script) else None
         self.supervisor = Supervisor(self.core, self.anchor)
+        self.mover = None if self.anchor is None else Mover(self.anchor, self.supervisor, lost=self.supervisor.lost)
         self.sampler: Sampler[Session] = Sampler(
             self._sessions,
             describe,
@@ -162,7 +164,7 @@ class Edge:
                 first=min(SamplerConfig.first, config.media.sample_interval),
                 silence=config.media.silence,
             ),
-            on_lost=self.supervisor.lost,
+            on_lost=self.supervisor.lost if self.mover is None else self.mover.session_lost,
             on_silent=self.supervisor.silent,
         )
         self.backend = ProxyBackend(
@@ -234,6 +236,8 @@ class Edge:
             for sock in sockets:
                 nursery.start_soon(sock.run)
             nursery.start_soon(self.ticker, sockets)
+            if self.mover is not None:
+                await nursery.start(self.mover.run)
             await nursery.start(self.sampler.run)
             task_status.started()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.dialogs import Dialog
 from proxy.sip.message import Response
-from proxy.uac import OwnRequests
+from proxy.uac import OwnRequest, OwnRequests
 
 if TYPE_CHECKING:
     from proxy.core import Core
@@ -47,11 +47,20 @@ class Supervisor:
     async def reinvite(self, leg: Leg, to_phone: bool, sdp: bytes) -> Response:
         """A re-INVITE of ours on one leg, to its phone or to FreeSWITCH: the final response, 481 when the dialog is
         gone."""
+        own = self.prepare_reinvite(leg, to_phone, sdp)
+        if own is None:
+            return Response(481, b"Dialog gone", b"SIP/2.0 481 Dialog gone", [], [], b"")
+        own.send()
+        return await own.wait()
+
+    def prepare_reinvite(self, leg: Leg, to_phone: bool, sdp: bytes) -> OwnRequest | None:
+        """The same, built but not sent, its CSeq number spent; None when the dialog is gone or nobody can be
+        reached."""
         dialog = self.dialog_of(leg)
         if dialog is None or dialog.ended:
-            return Response(481, b"Dialog gone", b"SIP/2.0 481 Dialog gone", [], [], b"")
+            return None
         to_caller = dialog.phone_calls if to_phone else not dialog.phone_calls
-        return await self.own.send(dialog, to_caller, "INVITE", sdp)
+        return self.own.prepare(dialog, to_caller, "INVITE", sdp)
 
     def lost(self, session: Session) -> None:
         """The node does not know the call any more: nothing can be heard in it."""
@@ -65,6 +74,10 @@ class Supervisor:
 
     async def hangup(self, session: Session, reason: bytes) -> None:
         """End every dialog of a session."""
+        self.end(session, reason)
+
+    def end(self, session: Session, reason: bytes) -> None:
+        """The same, at once."""
         self.end_dialogs([dialog for leg in list(session.legs) if (dialog := self.dialog_of(leg)) is not None], reason)
 
     def end_session(self, dialog: Dialog, reason: bytes) -> None:

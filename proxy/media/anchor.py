@@ -41,6 +41,10 @@ __all__ = ["Anchor", "Leg", "OwnRequests", "Party", "Refusal", "Session"]
 
 _log = logging.getLogger(__name__)
 _SETTLED = (State.ANSWERED, State.ENDED)
+PHONE_WAITS = 1.0
+FREESWITCH_WAITS = 4.0
+"""Seconds an offer waits for the re-INVITEs of a move to another node, before it goes on (and may be refused with
+491). A phone that has an offer out refuses ours at once; FreeSWITCH does not like to hear 491."""
 _OPENERS = frozenset(("INVITE", "UPDATE", "PRACK"))
 
 
@@ -141,7 +145,7 @@ class Anchor:
         node = token.node.decode("latin-1")
         if self.table.session(call_id) is None and node in self.engine.pool.nodes:
             delete = Delete(call_id=call_id, delete_delay=self.policy.delete_delay)
-            self.engine.pool.nodes[node].submit(delete)
+            self.engine.pool.delete(node, delete)
 
     def second_leg(self, request: Request, now: float) -> Leg | None:
         """A new INVITE from FreeSWITCH: its leg in the session whose media it carries; None when it carries none.
@@ -200,6 +204,8 @@ class Anchor:
             if leg.session.state == "early":
                 leg.session.state = "confirmed"
             self.engine.note(leg.session, f"leg {leg.name} confirmed")
+        if leg.session.move is not None:
+            leg.session.move.go()
 
     def branch_ended(self, leg: Leg, branch: bytes | None = None) -> None:
         """This branch of the leg's initial INVITE failed or was cancelled: nobody may hear its phone any more."""
@@ -270,6 +276,10 @@ class Anchor:
         method = request.method
         if leg.ended or (method not in _OPENERS and method != "ACK"):
             return None
+        if leg.session.move is not None and method != "ACK":
+            await leg.session.move.quiet(PHONE_WAITS if from_phone else FREESWITCH_WAITS)
+            if leg.ended:
+                return None
         sdp = sdp_of(request)
         if method == "ACK":
             x = leg.find_exchange(from_phone, request.cseq, branch)

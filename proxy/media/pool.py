@@ -13,7 +13,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 
-from ng_protocol import Client
+from ng_protocol import Client, Delete
 
 
 class Pool:
@@ -27,11 +27,22 @@ class Pool:
         self.penalty = penalty
         self._avoid_until: dict[str, float] = {}
 
-    def choose(self, session_id: str, now: float) -> list[str]:
+    def client(self, name: str) -> Client:
+        """The control channel of a node. Raises KeyError when there is no such node."""
+        return self.nodes[name]
+
+    def delete(self, name: str, delete: Delete) -> None:
+        """Sends a delete nobody waits for. An unknown node is none's."""
+        client = self.nodes.get(name)
+        if client is not None:
+            client.submit(delete)
+
+    def choose(self, session_id: str, now: float, *, without: str | None = None) -> list[str]:
         """Names of the nodes in the order in which to try them for this session. Empty when there is none."""
-        if len(self.nodes) < 2:
-            return list(self.nodes)
-        names = sorted(self.nodes, key=lambda name: self._score(session_id, name), reverse=True)
+        names = [name for name in self.nodes if name != without]
+        if len(names) < 2:
+            return names
+        names.sort(key=lambda name: self._score(session_id, name), reverse=True)
         if self._avoid_until:
             names.sort(key=lambda name: self._avoid_until.get(name, now) > now)
         return names

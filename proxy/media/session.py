@@ -16,6 +16,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from proxy.sip.sdp import BadSdp, Sdp, parse_sdp_untrusted
 
@@ -159,7 +160,8 @@ class Rendition:
     """`author`'s SDP as rtpengine rewrote it for `receiver`.
 
     `original`: what the author wrote (or what FreeSWITCH made of it). `made`: for the receiving phone, in its profile.
-    `plain`: the same for FreeSWITCH. `profile` and `interface`: the receiver's when it was made.
+    `plain`: the same for FreeSWITCH. `profile` and `interface`: the receiver's when it was made. `call`: the ng call
+    it was made in: one of a call before the session moved names ports that are gone.
     """
 
     author: Party
@@ -169,6 +171,7 @@ class Rendition:
     plain: bytes
     profile: str
     interface: str | None
+    call: str = ""
     _direction: str | None = None
 
     @property
@@ -291,15 +294,34 @@ class Former:
     name: str
 
 
+class Moving(Protocol):
+    """What a session's legs tell the story that moves it to another node (`reanchor.Move`)."""
+
+    def go(self) -> None:
+        """A dialog was confirmed: there may be somebody to tell."""
+
+    def cancel(self) -> None:
+        """The session has ended."""
+
+    async def quiet(self, limit: float) -> None:
+        """Waits until no re-INVITE of the move is under way, for `limit` seconds at most."""
+
+
 class Session:
-    """One call. `id`: the ng call-id, fresh per session. `node`: name of the rtpengine node, empty before the
-    first offer. `expected`: the party the first offer was made for, before anybody has taken the part (rules 5 and 7).
+    """One call. `id`: its name for operators and in tokens, fresh per session. `ng_call_id`: what its present node
+    knows it by: `id`, after a move `id.2` and so on, so that a delete owed to an old node never kills a later call.
+    `node`: name of the rtpengine node, empty before the first offer (and after a move of a call nobody has answered).
+    `moves`: how often it moved. `move`: the story of the move under way. `expected`: the party the first offer was
+    made for, before anybody has taken the part (rules 5 and 7).
     `legs`: the live ones; `ended_legs`: the others.
     `stale`: callees that failed without early media, whose ng branch goes when another takes over or the call ends.
     `created`: monotonic seconds; `created_epoch`: seconds since 1970. `sample`: filled by the sampler."""
 
     def __init__(self, session_id: str, *, direct: bool, created: float, created_epoch: float) -> None:
         self.id = session_id
+        self.ng_call_id = session_id
+        self.moves = 0
+        self.move: Moving | None = None
         self.direct = direct
         self.created = created
         self.created_epoch = created_epoch
