@@ -399,17 +399,20 @@ class Client:
         pending.cookie = None
         if pending.done is not None:
             self._submitted -= 1
+        pending.task = pending.done = None  # the heap keeps it until its deadline: it must not keep more than itself
+        pending.datagram = b""
 
     def _fail(self, pending: _Pending, kind: type[NgError], detail: str) -> None:
         error = self._counted(self._error(kind, pending.command, detail))
         self._finish(pending, outcome.Error(error))
 
     def _finish(self, pending: _Pending, result: outcome.Outcome[bytes]) -> None:
+        task, done = pending.task, pending.done
         self._end(pending)
-        if pending.task is not None:
-            trio.lowlevel.reschedule(pending.task, result)
-        elif pending.done is not None:
-            self._finish_submitted(pending, pending.done, result)
+        if task is not None:
+            trio.lowlevel.reschedule(task, result)
+        elif done is not None:
+            self._finish_submitted(pending, done, result)
 
     def _finish_submitted(self, pending: _Pending, done: Done, result: outcome.Outcome[bytes]) -> None:
         if isinstance(result, outcome.Error):

@@ -8,7 +8,6 @@ Exit codes: 0 stopped on request, 1 cannot start (the sentence on stderr says wh
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import signal
 import sys
@@ -100,10 +99,7 @@ async def serve(config: Config) -> None:
                 log.info(
                     "listening on udp %s:%d (%s, %s)", listener.address, listener.port, listener.name, listener.side
                 )
-            # What lives as long as the process need not be looked at by every collection.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(20_000, 20, 20)
+            edge.garbage.begin(edge.clock())
             async for number in signals:
                 log.info("stopping on %s", signal.Signals(number).name)
                 break

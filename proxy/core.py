@@ -50,6 +50,21 @@ if TYPE_CHECKING:
 Starter = Callable[..., None]
 
 
+class Alarm:
+    """A call that is due at some time. ``cancel`` lets go of what it would have called."""
+
+    __slots__ = ("args", "function")
+
+    def __init__(self, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self.function: Callable[..., None] | None = function
+        self.args = args
+
+    def cancel(self) -> None:
+        """It is not wanted any more."""
+        self.function = None
+        self.args = ()
+
+
 class Core:
     """The proxy between its listeners. ``start_story(fn, *args)`` starts a trio task; ``clock`` is only used by
     stories."""
@@ -85,7 +100,7 @@ class Core:
         self.refuse_callee: Callable[[Dialog, int, bytes], None] = lambda dialog, cseq, reason: None
         self.end_session: Callable[[Dialog, bytes], None] = lambda dialog, reason: None
         self._nat_results: dict[tuple[bytes, bytes, int | None, Address], bool] = {}
-        self._alarms: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._alarms: list[tuple[float, int, Alarm]] = []
         self._count = 0
         self.story_waits = False  # a story was started or woken since the event loop had its last turn
         self.outcome = Outcome(self)
@@ -399,14 +414,19 @@ class Core:
         if tx is not None:
             self.stack.abandon(tx)
 
-    def alarm(self, at: float, function: Callable[..., None], *args: Any) -> None:
+    def alarm(self, at: float, function: Callable[..., None], *args: Any) -> Alarm:
         """Call ``function(*args, now)`` at or soon after ``at``; it checks itself whether it is still wanted."""
         self._count += 1
-        heapq.heappush(self._alarms, (at, self._count, function, args))
+        alarm = Alarm(function, args)
+        heapq.heappush(self._alarms, (at, self._count, alarm))
+        return alarm
 
     def next_deadline(self) -> float | None:
         """When ``tick`` is due."""
-        mine = self._alarms[0][0] if self._alarms else None
+        alarms = self._alarms
+        while alarms and alarms[0][2].function is None:
+            heapq.heappop(alarms)
+        mine = alarms[0][0] if alarms else None
         theirs = self.stack.next_deadline()
         if mine is None or theirs is None:
             return mine if theirs is None else theirs
@@ -417,5 +437,6 @@ class Core:
         self.stack.tick(now)
         alarms = self._alarms
         while alarms and alarms[0][0] <= now:
-            _, _, function, args = heapq.heappop(alarms)
-            function(*args, now)
+            alarm = heapq.heappop(alarms)[2]
+            if alarm.function is not None:
+                alarm.function(*alarm.args, now)

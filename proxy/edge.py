@@ -27,6 +27,7 @@ from proxy.control.handlers import ProxyBackend, describe
 from proxy.core import Core
 from proxy.dispatcher import Destination, Dispatcher
 from proxy.flow import Address, Flow, Listener
+from proxy.garbage import Garbage
 from proxy.location import Location
 from proxy.media.anchor import Anchor
 from proxy.media.mover import Mover
@@ -79,6 +80,7 @@ class Edge:
     ) -> None:
         self.config = config
         self.clock = clock
+        self.garbage = Garbage()
         self.started_at = epoch()
         self.nursery: trio.Nursery | None = None
         timers = config.timers
@@ -272,12 +274,16 @@ class Edge:
     async def ticker(self, sockets: list[UdpSocket]) -> None:
         """Everything that happens by the clock; under load that includes looking at the sockets (``pacing``)."""
         pacer = Pacer(sockets, [client.drain for client in self.clients.values()])
+        look_at = 0.0
         while True:
             now = self.clock()
             try:
                 for sock in sockets:
                     sock.report_errors()
                 self.core.tick(now)
+                if now >= look_at:
+                    look_at = now + 1.0
+                    self.garbage.step(pacer.busy, now)
                 self.location.tick(now)
                 for dispatcher in self.probed:
                     for destination in dispatcher.due(now):

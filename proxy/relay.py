@@ -21,10 +21,10 @@ from proxy.flow import Address, Flow
 from proxy.sip.message import H, Request, Response, make_cancel, make_response
 from proxy.sip.parser import BadMessage
 from proxy.sip.transaction import TERMINATED
-from proxy.stack import Transaction
+from proxy.stack import Ignored, Transaction
 
 if TYPE_CHECKING:
-    from proxy.core import Core
+    from proxy.core import Alarm, Core
     from proxy.dialogs import Dialog
     from proxy.media.session import Leg
 
@@ -66,6 +66,7 @@ class Branch:
     stack."""
 
     __slots__ = (
+        "alarms",
         "answered",
         "branch",
         "cancel_wanted",
@@ -94,6 +95,7 @@ class Branch:
         self.cancel_wanted = False
         self.cancelled = False
         self.timer_c_at = 0.0
+        self.alarms: list[Alarm] = []  # what still waits for a final response
 
     # -- from the stack -------------------------------------------------------------------------------------------
 
@@ -197,7 +199,7 @@ class Branch:
         if self.final is not None or self.cancelled:
             return
         if now < self.timer_c_at and self.timer_c_at < self.relay.started + self.relay.core.timers.invite:
-            self.relay.core.alarm(self.timer_c_at, self.invite_due)
+            self.alarms.append(self.relay.core.alarm(self.timer_c_at, self.invite_due))
             return
         self.cancel(now)
         self.fail(408, now, "timeout")
@@ -210,16 +212,6 @@ def _usable(response: Response) -> bool:
     except BadMessage:
         return False
     return response.has_more_vias
-
-
-class Ignored:
-    """The answer to our CANCEL says nothing we act on: the INVITE's own final response does (RFC 3261 9.1)."""
-
-    def on_response(self, tx: Transaction, response: Response, now: float) -> None: ...
-
-    def on_timeout(self, tx: Transaction, now: float) -> None: ...
-
-    def on_unreachable(self, tx: Transaction, now: float) -> None: ...
 
 
 _CANCEL_USER = Ignored()
@@ -282,7 +274,7 @@ class Relay:
     def came_back(self) -> bool:
         """Whether FreeSWITCH has made a leg B of this call: a failure may then be the callee's."""
         leg = self.leg
-        return leg is not None and not leg.direct and len(leg.session.all_legs) > 1
+        return leg is not None and not leg.direct and leg.session.bridged
 
     # -- rounds ---------------------------------------------------------------------------------------------------
 
@@ -302,9 +294,11 @@ class Relay:
             return
         if self.is_invite:
             first = branch.target.first_reply
-            core.alarm(now + (core.timers.first_reply if first is None else first), branch.first_reply_due)
             branch.timer_c_at = now + core.timers.timer_c
-            core.alarm(now + min(core.timers.invite, core.timers.timer_c), branch.invite_due)
+            branch.alarms = [
+                core.alarm(now + (core.timers.first_reply if first is None else first), branch.first_reply_due),
+                core.alarm(now + min(core.timers.invite, core.timers.timer_c), branch.invite_due),
+            ]
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -335,6 +329,10 @@ class Relay:
             return
         first = branch.final is None
         branch.final = response
+        if branch.alarms:
+            for alarm in branch.alarms:
+                alarm.cancel()
+            branch.alarms = []
         if code < 300:
             if self.is_invite or not self.final_code:
                 self._pass_2xx(branch, response, now)
@@ -470,6 +468,11 @@ class Relay:
         """An ACK that matched the INVITE's transaction although it was accepted: an RFC 2543 peer; it goes end to
         end."""
         self.core.on_ack(request, tx.flow, now)
+
+    def on_over(self) -> None:
+        """The server transaction has ended: let go of the branches, which hold this relay."""
+        self.branches = []
+        self.round = []
 
 
 def best_of(round_: list[Branch]) -> Response:

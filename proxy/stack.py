@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from proxy.flow import Address, Flow, Listener
 from proxy.sip.message import H, Request, Response, make_ack, make_response
 from proxy.sip.parser import BadMessage, is_keepalive, parse_untrusted
-from proxy.sip.transaction import ICT, INITIAL, IST, NICT, NIST, TABLES, TERMINATED, Timers
+from proxy.sip.transaction import COMPLETED, ICT, INITIAL, IST, NICT, NIST, TABLES, TERMINATED, Timers
 
 MAGIC = b"z9hG4bK"
 MAX_DATAGRAM = 65_507
@@ -43,10 +43,23 @@ class ClientUser(Protocol):
         """The transport said the datagram could not be delivered (ICMP)."""
 
 
+class Ignored:
+    """The answer to our CANCEL says nothing we act on: the INVITE's own final response does (RFC 3261 9.1)."""
+
+    def on_response(self, tx: Transaction, response: Response, now: float) -> None: ...
+
+    def on_timeout(self, tx: Transaction, now: float) -> None: ...
+
+    def on_unreachable(self, tx: Transaction, now: float) -> None: ...
+
+
 class ServerUser(Protocol):
     """Who answers a request."""
 
     def on_ack(self, tx: Transaction, request: Request, now: float) -> None: ...
+
+    def on_over(self) -> None:
+        """Its transaction has ended."""
 
 
 class User(Protocol):
@@ -266,6 +279,7 @@ class Stack:
         """Forget a transaction at once: no retransmission, no call back; late responses are strays."""
         tx.state = TERMINATED
         self._forget(tx)
+        self._let_go(tx)
 
     def send_stateless(self, response: Response, flow: Flow) -> None:
         """Answer without a transaction (RFC 3261 8.2.7)."""
@@ -290,6 +304,14 @@ class Stack:
                 action(self, tx, message, now)
             else:
                 action(self, tx, timer, now)
+        if state in _OVER[tx.kind]:
+            self._let_go(tx)
+
+    def _let_go(self, tx: Transaction) -> None:
+        """Nothing is reported any more: transaction and user must not hold each other for the garbage collector."""
+        user, tx.user = tx.user, None
+        if user is not None and tx.kind in (IST, NIST):
+            user.on_over()
 
     def _forget(self, tx: Transaction) -> None:
         tx.retry_at = tx.life_at = 0.0
@@ -383,6 +405,14 @@ class Stack:
                 tx.retry_at = 0.0
                 self._step(tx, "retry", None, now)
 
+
+_OVER: dict[str, frozenset[str]] = {
+    ICT: frozenset((TERMINATED, COMPLETED)),
+    NICT: frozenset((TERMINATED, COMPLETED)),
+    NIST: frozenset((TERMINATED,)),
+    IST: frozenset((TERMINATED,)),
+}
+"""States in which a transaction of each kind has nothing to tell its user any more."""
 
 Action = Callable[[Stack, Transaction, Any, float], None]
 BoundRows = dict[str, dict[str, tuple[str, tuple[tuple[Action, str | None], ...]]]]

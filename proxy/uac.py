@@ -23,12 +23,11 @@ from proxy.dialogs import Dialog, Side
 from proxy.flow import Flow
 from proxy.forward import numeric_address, route_uri_untrusted
 from proxy.nat import take_alias
-from proxy.relay import Ignored
 from proxy.sip.message import H, Request, Response, make_cancel, make_request, make_response
 from proxy.sip.parser import BadMessage
 from proxy.sip.transaction import PROCEEDING
 from proxy.sip.uri import parse_uri_untrusted
-from proxy.stack import Transaction
+from proxy.stack import Ignored, Transaction
 
 if TYPE_CHECKING:
     from proxy.core import Core

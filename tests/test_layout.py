@@ -29,6 +29,7 @@ LAYERS: list[set[str]] = [
     {
         "proxy.flow",
         "proxy.pacing",
+        "proxy.garbage",
         "proxy.token",
         "proxy.dispatcher",
         "proxy.nat",

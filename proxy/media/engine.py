@@ -206,6 +206,7 @@ class Engine:
         if session.move is not None:
             session.move.cancel()
         self.leave_node(session)
+        session.dissolve()
 
     def leave_node(self, session: Session) -> None:
         """The session's ng call is not wanted any more where it is; owed when the node cannot be reached."""

@@ -340,6 +340,7 @@ class Session:
         self._turns: deque[Callable[[], None]] = deque()
         self._tags: set[str] = set()
         self._names: set[str] = set()
+        self._was_bridged = False
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.state} legs {[leg.name for leg in self.legs]}>"
@@ -356,7 +357,7 @@ class Session:
     @property
     def bridged(self) -> bool:
         """Whether FreeSWITCH has already sent the call on (a second leg exists or existed)."""
-        return len(self.legs) + len(self.ended_legs) > 1
+        return self._was_bridged or len(self.legs) + len(self.ended_legs) > 1
 
     def note(self, epoch: float, text: str) -> None:
         """One line for the timeline that operators see."""
@@ -425,6 +426,18 @@ class Session:
     def busy(self, speaker: Party, now: float) -> bool:
         """Whether somebody else's offer is in progress (rule 11)."""
         return any(o.speaker is not speaker and now - o.started < OFFER_LIFETIME for o in self.offers.values())
+
+    def dissolve(self) -> None:
+        """The session has ended: its parts let go of each other, so that nothing is left to the garbage collector."""
+        self._was_bridged = self.bridged
+        for leg in (*self.legs, *self.ended_legs):
+            for party in (*leg.parties, *leg.callees.values()):
+                party.made_for = {}
+                party.linked = party.heard = party.offered_by = None
+            leg.exchanges = []
+            leg.callees = {}
+        self.legs, self.ended_legs, self.stale, self.offers = [], [], [], {}
+        self.expected = None
 
     # -- what operators see --------------------------------------------------------------------------------------------
 

@@ -149,7 +149,8 @@ class NameAddr:
         tail = b"".join(b";" + name if value is None else b";" + name + b"=" + value for name, value in self.params)
         return head + self.uri + b">" + tail
 
-    __bytes__ = to_bytes
+    def __bytes__(self) -> bytes:
+        return self.to_bytes()
 
 
 # qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] ) ; leniency: any number of digits

@@ -16,7 +16,7 @@ was there before. `proxy.sip.message` makes responses and requests, and is where
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TypeVar
 
 from .errors import BadMessage
 from .grammar import first_comma, split_values, unfold
@@ -35,6 +35,8 @@ from .names import CANONICAL_NAMES, LIST_HEADERS, H, header_id
 from .reasons import REASONS
 
 __all__ = ["Message", "Request", "Response"]
+
+M = TypeVar("M", bound="Message")
 
 
 class Message:
@@ -78,17 +80,15 @@ class Message:
         """The whole message as it goes on the wire."""
         return self.eol.join((self.start, *self.lines, self.blank, self.body))
 
-    __bytes__ = to_bytes
+    def __bytes__(self) -> bytes:
+        return self.to_bytes()
 
-    def copy(self) -> Self:
+    def copy(self) -> Message:
         """An independent copy (lines are shared bytes, so this is two list copies)."""
-        twin = object.__new__(type(self))
-        twin.start = self.start
-        twin.lines = self.lines.copy()
-        twin.ids = self.ids.copy()
-        twin.body = self.body
-        twin.eol = self.eol
-        twin.blank = self.blank
+        return self._share(Message(self.start, self.lines.copy(), self.ids.copy(), self.body, self.eol, self.blank))
+
+    def _share(self, twin: M) -> M:
+        """Hand what has been parsed already to a copy."""
         twin._via = self._via
         twin._cseq = self._cseq
         twin._cseq_method = self._cseq_method
@@ -438,12 +438,11 @@ class Request(Message):
         self.uri = uri
         self.version = version
 
-    def copy(self) -> Self:
-        twin = Message.copy(self)
-        twin.method = self.method
-        twin.uri = self.uri
-        twin.version = self.version
-        return twin
+    def copy(self) -> Request:
+        lines, ids = self.lines.copy(), self.ids.copy()
+        return self._share(
+            Request(self.method, self.uri, self.version, self.start, lines, ids, self.body, self.eol, self.blank)
+        )
 
     def set_uri(self, uri: bytes) -> None:
         """Replace the Request-URI; method and version stay as they are."""
@@ -480,11 +479,9 @@ class Response(Message):
         self.code = code
         self.reason = reason
 
-    def copy(self) -> Self:
-        twin = Message.copy(self)
-        twin.code = self.code
-        twin.reason = self.reason
-        return twin
+    def copy(self) -> Response:
+        lines, ids = self.lines.copy(), self.ids.copy()
+        return self._share(Response(self.code, self.reason, self.start, lines, ids, self.body, self.eol, self.blank))
 
     def set_status(self, code: int, reason: bytes | None = None) -> None:
         """Replace code and reason phrase (None: the usual phrase for that code)."""

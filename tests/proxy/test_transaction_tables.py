@@ -59,6 +59,8 @@ class Bench:
     def on_unreachable(self, tx: Transaction, now: float) -> None:
         self.told.append("failed")
 
+    def on_over(self) -> None: ...
+
     def on_ack(self, tx: Transaction, request: Request, now: float) -> None:
         self.told.append("pass")
 
