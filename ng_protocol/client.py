@@ -168,7 +168,8 @@ class Client:
             trio.lowlevel.notify_closing(sock)
             sock.close()
         for pending in list(self._pending.values()):
-            self._fail(pending, NgClosed, why)
+            if pending.cookie is not None:
+                self._fail(pending, NgClosed, why)
         if self._timer_scope is not None:
             self._timer_scope.cancel()
 
@@ -385,7 +386,8 @@ class Client:
         if now >= proven:
             detail = f"nothing listens on its ng port ({os.strerror(error.errno or 0)}, twice)"
             for pending in list(self._pending.values()):
-                self._fail(pending, NgRefused, detail)
+                if pending.cookie is not None:  # what one is told of it may send more, and end the rest from within
+                    self._fail(pending, NgRefused, detail)
             return
         oldest = next(iter(self._pending.values()), None)
         if oldest is not None and proven < oldest.next_at:

@@ -28,6 +28,9 @@ from .table import MediaTable
 
 _log = logging.getLogger(__name__)
 
+RESCUES = 3
+"""How often a command is sent again because its session was moved meanwhile."""
+
 
 class NoNode(Exception):
     """No rtpengine node is configured, or none of them took the session."""
@@ -82,10 +85,10 @@ class Engine:
 
     async def offer(self, author: Party, receiver: Party, sdp: bytes) -> Rendition:
         """Offers `author`'s SDP to `receiver`. Raises NgError or NoNode; then nothing has changed here."""
-        session = author.session
+        session, tries = author.session, 0
         while True:
             await _turn(session)
-            call = session.ng_call_id
+            call, node = session.ng_call_id, session.node
             try:
                 command = self.offer_command(author, receiver, sdp)
                 if not session.node:
@@ -97,7 +100,8 @@ class Engine:
                 failure = error
             finally:
                 session.leave_turn()
-            if not await self._rescued(session, call, failure):
+            tries += 1
+            if tries > RESCUES or not node or not await self._rescued(session, call, failure):
                 raise failure
         rendition = self.offered(author, receiver, sdp, reply.sdp)
         self.note(session, f"offer {author.name}->{receiver.name}")
@@ -111,14 +115,14 @@ class Engine:
         `offered`: what came of that offer. When the session has moved since, the offer is made again on the new node
         before it is answered there.
         """
-        session = offerer.session
+        session, tries = offerer.session, 0
         while True:
             if offered is not None and offered.call != session.ng_call_id:
                 offered = await self.offer(offerer, answerer, offered.original)
             if not session.node:
                 raise NoNode(f"session {session.id} has an answer without an offer")
             await _turn(session)
-            call = session.ng_call_id
+            call, node = session.ng_call_id, session.node
             try:
                 if offered is not None and offered.call != call:
                     continue  # it moved while this command waited for its turn
@@ -128,7 +132,8 @@ class Engine:
                 failure = error
             finally:
                 session.leave_turn()
-            if not await self._rescued(session, call, failure):
+            tries += 1
+            if tries > RESCUES or not node or not await self._rescued(session, call, failure):
                 raise failure
         rendition = self.answered(offerer, answerer, sdp, reply.sdp)
         self.note(session, f"answer {answerer.name}->{offerer.name}")
@@ -229,7 +234,7 @@ class Engine:
         if session.ng_call_id != call and session.move is None:
             return True
         lost = isinstance(failure, NoNode | NgLostCall) or failure.try_another_node
-        if not lost or self.rescuer is None or not (session.node or session.move):
+        if not lost or self.rescuer is None:
             return False
         return await self.rescuer.rescue(session, call, str(failure))
 

@@ -278,8 +278,8 @@ class Mover:
     # -- for a move ----------------------------------------------------------------------------------------------------
 
     def later(self, delay: float, job: Callable[[], None]) -> None:
-        """Calls `job()` after so many seconds."""
-        at = self.engine.clock() + delay
+        """Calls `job()` after so many seconds, 1 ms at least: who asks for the rest of a wait must see time pass."""
+        at = self.engine.clock() + max(delay, 0.001)
         if not self._timers or at < self._timers[0][0]:
             self._changed.set()
         heapq.heappush(self._timers, (at, next(self._order), job))

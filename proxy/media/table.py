@@ -72,8 +72,10 @@ class MediaTable:
     # -- addresses ---------------------------------------------------------------------------------------------------
 
     def record(self, rendition: Rendition) -> None:
-        """FreeSWITCH is about to be shown this SDP."""
+        """FreeSWITCH is about to be shown this SDP. Of a session that has ended meanwhile nothing is kept."""
         session = rendition.author.session
+        if session.state == "ended":
+            return
         for address in addresses(rendition.plain):
             session.handed[address] = rendition
             entries = self._by_address.get(address)
