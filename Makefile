@@ -25,7 +25,7 @@ lab: setup ## install what is needed, then every scenario of the lab (ARGS repla
 	@echo "lab: python -m lab run $(or $(ARGS),--all --strict)"
 	@$(PYTHON_BIN) -m lab run $(or $(ARGS),--all --strict)
 
-bench: setup ## install what is needed, then measure beside Kamailio (ARGS="--pairs 5"; rewrites docs/performance.md)
+bench: setup ## install what is needed, then measure beside Kamailio (25 minutes; ARGS="--modes P2 --pairs 1", ARGS=--memory, ARGS=--profile)
 	@echo "bench: python -m lab.bench $(ARGS)"
 	@$(PYTHON_BIN) -m lab.bench $(ARGS)
 

@@ -1,4 +1,4 @@
-"""`python -m lab`: list, run, demo, clean."""
+"""`python -m lab`: list, run, demo, failover-peer, clean."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from lab import demo, namespace, runner, scenarios, switch
+from lab import demo, failover_peer, namespace, runner, scenarios, switch
 from lab.switch import Kind
 
 
@@ -22,6 +22,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="what scenarios there are")
     commands.add_parser("demo", help="one call through the whole picture, explained")
     commands.add_parser("clean", help="remove namespaces of runs that were killed")
+    peer = commands.add_parser("failover-peer", help="node_dies_500_calls with Kamailio as the edge, measured")
+    peer.add_argument("--calls", type=int, default=500, metavar="N", help="how many calls (default 500)")
+    peer.add_argument("--talking", type=int, default=100, metavar="N", help="how many with RTP (default 100)")
     run = commands.add_parser("run", help="run scenarios")
     run.add_argument("names", nargs="*", metavar="NAME", help="scenarios, as `list` names them")
     run.add_argument("--all", action="store_true", help="all of them")
@@ -54,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if args.command == "demo":
         return trio.run(demo.run)
+    if args.command == "failover-peer":
+        if not 0 < args.talking <= args.calls:
+            parser.error("--talking must be 1 or more, and not more than --calls")
+        return trio.run(failover_peer.run, args.calls, args.talking)
     if args.command == "clean":
         for name in namespace.sweep():
             print(f"removed {name}")

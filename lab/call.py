@@ -40,11 +40,18 @@ class Call:
         """Set when the peer's SDP is known."""
         self.refuse_next = 0
         """Status the next re-INVITE or UPDATE of the peer is refused with, once; 0: none."""
+        self.refuse_always = 0
+        """Status every re-INVITE or UPDATE of the peer is refused with; 0: none."""
+        self.refused: list[float] = []
+        """When we refused one, in trio's time."""
+        self.bye_reason = ""
+        """The Reason header (RFC 3326) of the BYE that ended the call."""
         self.ended = trio.Event()
         self.ended_by = ""
         """`BYE from the peer`, `own BYE`, `CANCEL`, `own CANCEL`, `rejected`; empty while it lives."""
         self.ended_at = 0.0
         self._session, self._version, self._printed, self._direction = 1000 + number, 0, "", ""
+        self._reinviting = False
 
     @property
     def hearing(self) -> Hearing:
@@ -106,10 +113,13 @@ class Call:
         before = self._direction
         request = dialog.request(method, sdp=self.offer())
         transaction = self.phone.sip.send_request(request, dialog.destination)
+        self._reinviting = method == "INVITE"
         try:
             final = await transaction.final()
         except NoAnswer:
             return 408
+        finally:
+            self._reinviting = False
         if final.status >= 300:
             self._direction = before
             return final.status
@@ -151,12 +161,15 @@ class Call:
         if message.method == "ACK":
             self._acknowledged(message)
         elif message.method == "BYE":
+            self.bye_reason = message.get("Reason")
             incoming.respond(200)
             self.finish("BYE from the peer")
         elif self.ended.is_set():
             incoming.respond(481)
-        elif message.method in ("INVITE", "UPDATE") and self.refuse_next:
-            incoming.respond(self.refuse_next)
+        elif message.method == "INVITE" and self._reinviting:
+            self._refuse(incoming, 491)  # RFC 3261 14.2
+        elif message.method in ("INVITE", "UPDATE") and (self.refuse_next or self.refuse_always):
+            self._refuse(incoming, self.refuse_next or self.refuse_always)
             self.refuse_next = 0
         elif message.method in ("INVITE", "UPDATE"):
             dialog.refresh(message)
@@ -169,6 +182,10 @@ class Call:
             incoming.respond(200)
         else:
             incoming.respond(405)
+
+    def _refuse(self, incoming: Incoming, status: int) -> None:
+        self.refused.append(trio.current_time())
+        incoming.respond(status)
 
     def _acknowledged(self, ack: Message) -> None:
         if ack.sdp:  # the answer to the offer of our 200

@@ -130,6 +130,21 @@ def join(left: str, left_name: str, right: str, right_name: str) -> None:
     inside(left, body)
 
 
+def bridge(name: str, interface: str, ports: Iterable[str]) -> None:
+    """A bridge called `interface` in the namespace `name`, with these interfaces of it as its ports, all set up."""
+
+    def body() -> None:
+        with IPRoute() as netlink:
+            netlink.link("add", ifname=interface, kind="bridge")
+            master = netlink.link_lookup(ifname=interface)[0]
+            for port in ports:
+                index = netlink.link_lookup(ifname=port)[0]
+                netlink.link("set", index=index, master=master, state="up")
+            netlink.link("set", index=master, state="up")
+
+    inside(name, body)
+
+
 def configure(
     name: str, interface: str, addresses: Iterable[str], *, prefix: int = 29, gateway: str | None = None
 ) -> None:
@@ -168,6 +183,20 @@ def nft(name: str, rules: str) -> None:
             raise LabError(f"nft refused the rules of {name}: {done.stderr.strip()}")
 
     inside(name, body)
+
+
+def nft_counter(name: str, table: str, counter: str) -> int:
+    """Packets a named counter of the ip family has seen in the namespace. Raises LabError when there is none."""
+
+    def body() -> int:
+        command = ["nft", "list", "counter", "ip", table, counter]
+        done = subprocess.run(command, text=True, capture_output=True, check=False)
+        found = re.search(r"packets (\d+)", done.stdout)
+        if found is None:
+            raise LabError(f"no counter {counter} in table {table} of {name}: {done.stderr.strip()}")
+        return int(found[1])
+
+    return inside(name, body)
 
 
 def udp_socket(name: str, address: str, port: int = 0) -> socket.socket:

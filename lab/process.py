@@ -64,6 +64,21 @@ class Daemon:
         self.killed = True
         self._child.send_signal(number)
 
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP) until `resume`: it keeps its sockets, and their queues fill. Every thread of it stands
+        still when this returns."""
+        self._child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """Let a paused one go on (SIGCONT)."""
+        self._child.send_signal(signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until the kernel has taken it away."""
+        self.send_signal(signal.SIGKILL)
+        await self.wait()
+
     async def wait(self) -> int:
         """Wait until it is gone."""
         while (code := self.returncode) is None:

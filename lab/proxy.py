@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,12 +21,18 @@ import trio
 
 from lab.namespace import LabError
 from lab.probe import speaks_sip
-from lab.process import Daemon, daemon, python_environment, python_module
+from lab.process import Daemon, python_environment, python_module
 from lab.rtpengine import Node
 from lab.topology import B2BUA_LAN, EDGE_LAN, EDGE_PUBLIC, Network
 
 SOCKET_PATH_LIMIT = 100
 """Bytes of a unix socket's path: sockaddr_un has 108 (unix(7))."""
+
+INSTANCE = "edge1"
+STORE = "edge.sqlite"
+"""The edge's store, beside its configuration file."""
+ROWLESS = ("meta", "schema", "version")
+"""Tables of the store that hold something else than state of calls."""
 
 SAMPLE_INTERVAL = 1.0
 """Seconds between the edge's looks at a call's packet counters: a scenario's call lasts seconds, not minutes."""
@@ -40,6 +47,10 @@ class EdgeSettings:
     timers: dict[str, float] = field(default_factory=dict)
     carrier: bool = False
     log_level: str = "debug"
+    nodes: tuple[dict[str, object], ...] = ()
+    """More keys for the first, second... `[[rtpengine]]`: weight, tier, labels."""
+    sections: dict[str, dict[str, object]] = field(default_factory=dict)
+    """More keys for a section: `{"media": {"move_rate": 50}}`."""
 
 
 def configuration(settings: EdgeSettings, network: Network, nodes: Sequence[Node], control: Path) -> str:
@@ -47,7 +58,7 @@ def configuration(settings: EdgeSettings, network: Network, nodes: Sequence[Node
     blocks = [
         _table(
             "[proxy]",
-            instance="edge1",
+            instance=INSTANCE,
             control=str(control),
             domains=["example.test"],
             log_level=settings.log_level,
@@ -57,14 +68,20 @@ def configuration(settings: EdgeSettings, network: Network, nodes: Sequence[Node
     ]
     for number, address in enumerate(B2BUA_LAN[: network.shape.b2buas], 1):
         blocks.append(_table("[[freeswitch]]", name=f"fs{number}", address=address, port=5060))
-    blocks += [_table("[[rtpengine]]", name=node.name, address=node.address) for node in nodes]
-    blocks.append(_table("[media]", public="pub", lan="lan", sample_interval=SAMPLE_INTERVAL))
+    for number, node in enumerate(nodes):
+        more = settings.nodes[number] if number < len(settings.nodes) else {}
+        blocks.append(_table("[[rtpengine]]", **{"name": node.name, "address": node.address, **more}))
+    sections: dict[str, dict[str, object]] = {
+        "media": {"public": "pub", "lan": "lan", "sample_interval": SAMPLE_INTERVAL},
+        "timers": dict(settings.timers),
+    }
+    for name, keys in settings.sections.items():
+        sections[name] = {**sections.get(name, {}), **keys}
+    blocks += [_table(f"[{name}]", **keys) for name, keys in sections.items() if keys]
     blocks += [_table("[[users]]", name=name, uri=uri) for name, uri in settings.users.items()]
     if settings.carrier:
         address = network.site("carrier").address
         blocks.append(_table("[carrier]", uri=f"sip:{address}:5060", addresses=[address]))
-    if settings.timers:
-        blocks.append(_table("[timers]", **settings.timers))
     return "\n".join(blocks)
 
 
@@ -78,10 +95,24 @@ def _write(file: Path, text: str) -> None:
 
 
 class Edge:
-    """The running edge. `config` and `control` are the paths of its file and socket."""
+    """The running edge. `config` and `control` are the paths of its file and socket; `daemon` the process that runs at
+    present."""
 
     def __init__(self, child: Daemon, network: Network, config: Path, control: Path) -> None:
         self.daemon, self.config, self.control, self._network = child, config, control, network
+        self._starts = 1
+
+    async def kill(self) -> None:
+        """SIGKILL: it has no chance to say goodbye to anybody."""
+        await self.daemon.kill()
+
+    async def restart(self) -> None:
+        """End it with SIGKILL if it runs, and start it again with the same file. Ready when this returns."""
+        await self.daemon.kill()
+        await self.daemon.stop()
+        self._starts += 1
+        self.daemon = _spawn(f"edge-{self._starts}", self._network, self.config)
+        await self.daemon.ready(self.answers)
 
     async def ask(self, method: str, **params: object) -> Any:
         """One control API request; its result. Raises LabError with the edge's words when it is an error or no answer
@@ -113,10 +144,28 @@ class Edge:
             return False
         return True
 
+    async def node_states(self) -> dict[str, str]:
+        """What it thinks of each node, by name: "up", "down"..."""
+        return {node["name"]: node["state"] for node in await self.ask("nodes")}
+
     async def sessions(self) -> list[dict[str, Any]]:
         """The live sessions it lists (SessionInfo of the control API)."""
         found = await self.ask("sessions")
         return [session for session in found if session["state"] != "ended"]
+
+    def store_rows(self) -> str:
+        """What its store still holds, "2 in sessions, 1 in owed", or nothing. Blocks."""
+        file = self.config.parent / STORE
+        if not file.exists():
+            return ""
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as store:
+            names = [name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            counts = {
+                name: store.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]
+                for name in names
+                if name not in ROWLESS and not name.startswith("sqlite_")
+            }
+        return ", ".join(f"{count} in {name}" for name, count in counts.items() if count)
 
     async def mediactl(self, *arguments: str) -> str:
         """What `mediactl ARGUMENTS` prints on this edge. Raises LabError with its stderr when it fails."""
@@ -144,9 +193,14 @@ async def edge(settings: EdgeSettings, network: Network, nodes: Sequence[Node], 
             control = Path(spare, "control.sock")
         config = folder / "edge.toml"
         _write(config, configuration(settings, network, nodes, control))
-        argv = python_module("proxy.app", str(config))
-        namespace = network.ns("edge")
-        async with daemon("edge", argv, folder=folder, namespace=namespace, env=python_environment()) as child:
-            running = Edge(child, network, config, control)
-            await child.ready(running.answers)
+        running = Edge(_spawn("edge", network, config), network, config, control)
+        try:
+            await running.daemon.ready(running.answers)
             yield running
+        finally:
+            await running.daemon.stop()
+
+
+def _spawn(name: str, network: Network, config: Path) -> Daemon:
+    argv = python_module("proxy.app", str(config))
+    return Daemon(name, argv, network.ns("edge"), config.with_name(f"{name}.log"), python_environment())

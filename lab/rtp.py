@@ -134,6 +134,10 @@ class Hearing:
         marks = [since, *(p.at for p in self.between(since, until) if p.tone == tone), until]
         return [(a, b - a) for a, b in itertools.pairwise(marks) if b - a > longer_than]
 
+    def longest_gap(self, tone: int, since: float, until: float) -> float:
+        """The longest time in [since, until) without that tone, in seconds."""
+        return max(length for _, length in self.gaps(tone, since, until, longer_than=-1.0))
+
     def repeated(self) -> int:
         """Packets that arrived more than once: media runs in a loop or is relayed twice."""
         return len(self.packets) - len({(p.ssrc, p.sequence, p.payload_type) for p in self.packets})

@@ -1,9 +1,10 @@
 """Runs scenarios side by side and says what became of them.
 
-Theory of operation. Every (scenario, B2BUA kind) pair is a task, started in order as a capacity limiter has room;
-verdicts are printed as they come, the count at the end. SIGINT and SIGTERM cancel the nursery, and the context
-managers of `stage` take the networks and daemons down before `run` returns. Namespaces of earlier runs that were
-killed outright are swept at the start.
+Theory of operation. Every (scenario, B2BUA kind) pair is a task, started in order as a capacity limiter has room (one
+that must be `alone` takes all of it); a scenario made for one kind of B2BUA runs with that kind only, whatever was
+asked for. Verdicts are printed as they come, the count at the end. SIGINT and SIGTERM cancel the nursery, and the
+context managers of `stage` take the networks and daemons down before `run` returns. Namespaces of earlier runs that
+were killed outright are swept at the start.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def _turns(scenarios: Sequence[type[Scenario]], kinds: Sequence[Kind]) -> Iterat
     """(label, scenario, kind) of every run; labels differ, also when a scenario is named twice."""
     seen: Counter[str] = Counter()
     for scenario in scenarios:
-        for kind in kinds:
-            label = scenario.name if len(kinds) == 1 else f"{scenario.name}[{kind}]"
+        for kind in [kind for kind in kinds if kind in scenario.kinds] or scenario.kinds:
+            label = scenario.name if [kind] == list(kinds) else f"{scenario.name}[{kind}]"
             seen[label] += 1
             yield label if seen[label] == 1 else f"{label}#{seen[label]}", scenario, kind
 
@@ -90,12 +91,13 @@ async def run(scenarios: Sequence[type[Scenario]], options: Options, say: Callab
     limiter = trio.CapacityLimiter(options.jobs)
     interrupted = False
 
-    async def one(scenario: type[Scenario], kind: Kind, label: str) -> None:
+    async def one(scenario: type[Scenario], kind: Kind, label: str, seats: list[str]) -> None:
         try:
             where = folder / folder_name(label)
             verdict = await play(scenario(), kind, where, label=label, keep=pause if options.keep else None)
         finally:
-            limiter.release_on_behalf_of(label)
+            for seat in seats:
+                limiter.release_on_behalf_of(seat)
         verdicts.append(verdict)
         say(str(verdict))
 
@@ -116,8 +118,10 @@ async def run(scenarios: Sequence[type[Scenario]], options: Options, say: Callab
             watcher.start_soon(watch_signals, scope)
             async with trio.open_nursery() as nursery:
                 for label, scenario, kind in _turns(scenarios, options.kinds):
-                    await limiter.acquire_on_behalf_of(label)
-                    nursery.start_soon(one, scenario, kind, label)
+                    seats = [f"{label} {seat}" for seat in range(options.jobs if scenario.alone else 1)]
+                    for seat in seats:
+                        await limiter.acquire_on_behalf_of(seat)
+                    nursery.start_soon(one, scenario, kind, label, seats)
         watcher.cancel_scope.cancel()
     if interrupted:
         say("lab: interrupted; networks and processes are gone")

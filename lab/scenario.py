@@ -22,7 +22,7 @@ from lab.proxy import Edge, EdgeSettings
 from lab.rtp import TONES
 from lab.rtpengine import Node
 from lab.sip_socket import NoAnswer
-from lab.switch import Switch
+from lab.switch import Kind, Switch
 from lab.topology import EDGE_PUBLIC, Network, Shape
 from lab.ua import Phone, open_phone
 
@@ -43,6 +43,8 @@ class Findings:
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    media_addresses: frozenset[str] = frozenset({EDGE_PUBLIC})
+    """Where phones' RTP may come from: the public addresses of the rtpengines."""
 
     def that(self, truth: bool, otherwise: str) -> None:
         """`otherwise` is the problem when `truth` does not hold."""
@@ -54,15 +56,16 @@ class Findings:
         self.that(got == wanted, f"{what}: got {got!r}, expected {wanted!r}")
 
     def heard(self, who: str, call: Call, tone: int, since: float, until: float, when: str = "") -> None:
-        """`call` must have heard `tone` nearly all the time in [since, until), bar SLACK at the start, from the edge
-        alone."""
+        """`call` must have heard `tone` nearly all the time in [since, until), bar SLACK at the start, from
+        rtpengine alone."""
         since += SLACK
         wanted = until - since
         seconds = call.hearing.seconds(tone, since, until)
         told = f"{who} heard {tone} Hz for {seconds:.2f} s of {wanted:.2f} s{' ' + when if when else ''}"
         self.that(seconds >= 0.9 * wanted - 0.04, told + self._instead(call, since, until))
         self.notes.append(told)
-        strangers = {f"{ip}:{port}" for ip, port in call.hearing.sources(since, until) if ip != EDGE_PUBLIC}
+        sources = call.hearing.sources(since, until)
+        strangers = {f"{ip}:{port}" for ip, port in sources if ip not in self.media_addresses}
         self.that(not strangers, f"{who} got media past rtpengine, from {', '.join(sorted(strangers))}")
 
     def from_peer(self, who: str, call: Call, peer: Call) -> None:
@@ -70,6 +73,13 @@ class Findings:
         in."""
         foreign = {packet.ssrc for packet in call.hearing.packets} - {peer.port.ssrc}
         self.that(not foreign, f"{who} received RTP of {len(foreign)} other source(s): another call's audio")
+
+    def from_node(self, who: str, call: Call, address: str, since: float, until: float, when: str) -> None:
+        """All RTP `call` received in [since + SLACK, until) came from that one address."""
+        found = {ip for ip, _ in call.hearing.sources(since + SLACK, until)}
+        self.that(
+            found == {address}, f"{who}'s RTP {when} comes from {', '.join(sorted(found)) or 'nowhere'}, not {address}"
+        )
 
     def silent(self, who: str, call: Call, since: float, until: float, when: str) -> None:
         """`call` must have received no audio at all in [since + SLACK, until)."""
@@ -151,6 +161,12 @@ class Scenario(ABC):
     """Seconds `run` may take."""
     settle: ClassVar[float] = 2.0
     """Seconds the edge has after it to delete media and sessions."""
+    alone: ClassVar[bool] = False
+    """Whether nothing may run beside it, because it measures times."""
+    kinds: ClassVar[tuple[Kind, ...]] = tuple(Kind)
+    """The B2BUAs it is played with."""
+    node_arguments: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """More command line of the first, second... rtpengine: `(("--max-sessions=2",),)`."""
 
     @abstractmethod
     async def run(self, lab: Lab) -> None:
@@ -206,7 +222,11 @@ async def answered(call: OutgoingCall, incoming: IncomingCall, seconds: float = 
 
 async def connected(lab: Lab, *, register: bool = True) -> tuple[OutgoingCall, IncomingCall]:
     """The ordinary start: 2000 calls 1000, it rings, it answers. Raises Failed."""
-    caller, callee = await lab.pair(register=register)
+    return await dial(*await lab.pair(register=register))
+
+
+async def dial(caller: Phone, callee: Phone) -> tuple[OutgoingCall, IncomingCall]:
+    """Another call of 2000 to 1000: it rings, it answers. Raises Failed."""
     call = await caller.call(CALLEE)
     incoming = await invited(callee, call)
     incoming.ring()

@@ -3,8 +3,9 @@
 Theory of operation. Network, capture, rtpengine, B2BUAs and edge are nested context managers, started in that order
 and ended in the reverse, also on failure and cancellation; phones are tasks of a nursery inside. After the story its
 own check is followed by what must hold after *every* story: no daemon died, rtpengine holds no call (with its default
-delete-delay, so an edge that relies on that delay fails), the edge lists no session. Whatever goes wrong becomes a
-reason; only cancellation passes through.
+delete-delay, so an edge that relies on that delay fails) but the edge's own canaries, the edge lists no session, its
+store has no row, no media host sent RTP to another one. A cut media host is healed for it, for deletes that are owed
+to it must be paid. Whatever goes wrong becomes a reason; only cancellation passes through.
 """
 
 from __future__ import annotations
@@ -48,13 +49,15 @@ class Verdict:
 
 
 @asynccontextmanager
-async def stage(scenario: Scenario, kind: Kind, folder: Path, *, nodes: int = 1) -> AsyncIterator[Lab]:
+async def stage(scenario: Scenario, kind: Kind, folder: Path) -> AsyncIterator[Lab]:
     """The running parts of a scenario. Raises LabError when one does not come up."""
     async with AsyncExitStack() as stack:
         network = await stack.enter_async_context(topology.build(scenario.shape))
         await stack.enter_async_context(process.capture(network.ns("edge"), folder))
+        more = dict(enumerate(scenario.node_arguments))
         engines = [
-            await stack.enter_async_context(rtpengine.node(network, folder, f"node{n + 1}", n)) for n in range(nodes)
+            await stack.enter_async_context(rtpengine.node(network, folder, f"node{n + 1}", n, *more.get(n, ())))
+            for n in range(scenario.shape.nodes or 1)
         ]
         switches = [
             await stack.enter_async_context(switch.switch(network, folder, kind, n))
@@ -84,6 +87,7 @@ async def play(
     start, see = time.monotonic(), Findings()
     try:
         async with stage(scenario, kind, folder) as lab:
+            see.media_addresses = lab.network.media_addresses
             await _story(scenario, lab, see)
             if keep is not None:
                 await keep(lab)
@@ -119,11 +123,17 @@ async def _afterwards(lab: Lab, see: Findings, settle: float) -> None:
     see.problems += dead
     if dead:
         return
+    own_hosts = lab.network.shape.nodes > 0
+    for node in lab.nodes if own_hosts else ():
+        await node.heal()
     left: list[str] = []
     with trio.move_on_after(settle):
         while left := await _leftovers(lab, settle):  # noqa: ASYNC110 - another process's state: nothing to wait on
             await trio.sleep(0.1)
     see.problems += left
+    for node in lab.nodes if own_hosts and len(lab.nodes) > 1 else ():
+        crossed = await node.crossed()
+        see.that(not crossed, f"rtpengine {node.name} sent {crossed} RTP packets to another node: a call crosses two")
 
 
 async def _leftovers(lab: Lab, settle: float) -> list[str]:
@@ -131,10 +141,12 @@ async def _leftovers(lab: Lab, settle: float) -> list[str]:
     for node in lab.nodes:
         if node.daemon.killed:
             continue
-        if calls := await node.calls():
+        if calls := await node.live_calls():
             left.append(f"rtpengine {node.name} still holds {len(calls)} call(s) {late}: {calls[0]}")
     if sessions := await lab.edge.sessions():
         left.append(f"the edge still lists {len(sessions)} session(s) {late}: {sessions[0]['id']}")
+    if rows := await trio.to_thread.run_sync(lab.edge.store_rows):
+        left.append(f"the edge's store still has rows {late}: {rows}")
     return left
 
 

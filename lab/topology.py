@@ -6,11 +6,15 @@
     carrier ---------/    198.51.100.1 | 10.20.0.1           10.20.0.2, .3
     203.0.113.77
 
+    With `Shape.nodes`, rtpengine has hosts of its own, each in both networks: node 1 is 198.51.100.2 and 10.20.0.4.
+
 Theory of operation. `internet` routes between sites of one /29 each; a host without NAT has the public address
 itself, behind NAT the router has it and the phone is 192.168.1.2 (the same for both phones, as at home). `edge` has
 one leg in the internet and one in the private LAN and forwards nothing; `lan` holds every B2BUA, one address each,
-and has no route anywhere else, so a B2BUA that tries to reach a phone past the edge fails. All names carry a prefix
-of their own, all addresses are the same in every scenario: namespaces keep them apart.
+and has no route anywhere else, so a B2BUA that tries to reach a phone past the edge fails. Without hosts of their own
+(`nodes` 0) the rtpengine daemons share the edge's namespace and addresses; with them, edge and nodes hang on two
+bridges, so that one of them can lose its network, or a part of it (`lab/faults.py`), and nobody else notices. All
+names carry a prefix of their own, all addresses are the same in every scenario: namespaces keep them apart.
 """
 
 from __future__ import annotations
@@ -29,9 +33,14 @@ from lab.nat import Nat
 
 EDGE_PUBLIC = "198.51.100.1"
 EDGE_LAN = "10.20.0.1"
+GATEWAY = "198.51.100.6"
 B2BUA_LAN = ("10.20.0.2", "10.20.0.3")
+NODE_PUBLIC = ("198.51.100.2", "198.51.100.3", "198.51.100.4")
+NODE_LAN = ("10.20.0.4", "10.20.0.5", "10.20.0.6")
 HOME = "192.168.1.2"
 HOME_ROUTER = "192.168.1.1"
+
+FIRST_NG_PORT = 2223
 
 _serial = itertools.count(1)
 
@@ -60,6 +69,8 @@ class Shape:
     callee_nat: Nat | None = None
     b2buas: int = 1
     """How many B2BUAs stand in the LAN, 1 or 2."""
+    nodes: int = 0
+    """How many rtpengines have a host of their own, up to 3; 0: one, on the edge's host."""
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -72,13 +83,27 @@ class Shape:
 
     def __str__(self) -> str:
         caller, callee = (f" ({kind})" if kind else "" for kind in (self.caller_nat, self.callee_nat))
-        return f"caller{caller} - edge - callee{callee}, {self.b2buas} B2BUA{'s' * (self.b2buas > 1)}"
+        hosts = f", {self.nodes} media host{'s' * (self.nodes > 1)}" if self.nodes else ""
+        return f"caller{caller} - edge - callee{callee}, {self.b2buas} B2BUA{'s' * (self.b2buas > 1)}{hosts}"
+
+
+@dataclass(frozen=True)
+class NodeHost:
+    """Where an rtpengine runs: the role of its namespace, its two addresses, and those of its control socket and the
+    lab's own questions."""
+
+    role: str
+    public: str
+    lan: str
+    control: tuple[str, int]
+    asked_from: str
 
 
 @dataclass
 class Network:
     """A built `Shape`. `ns(role)` names the namespace of `internet`, `edge`, `lan`, `caller`, `callee`, `carrier`,
-    `caller-nat`..."""
+    `caller-nat`,
+    `node1`..."""
 
     shape: Shape
     prefix: str
@@ -87,6 +112,18 @@ class Network:
     def ns(self, role: str) -> str:
         """The namespace of a role."""
         return f"{self.prefix}-{role}"
+
+    def node_host(self, number: int) -> NodeHost:
+        """Where rtpengine `number` (0, 1...) runs. Daemons that share the edge's host differ by their ng port."""
+        if not self.shape.nodes:
+            return NodeHost("edge", EDGE_PUBLIC, EDGE_LAN, ("127.0.0.1", FIRST_NG_PORT + number), "127.0.0.1")
+        public, lan = NODE_PUBLIC[number], NODE_LAN[number]
+        return NodeHost(f"node{number + 1}", public, lan, (lan, FIRST_NG_PORT), lan)
+
+    @property
+    def media_addresses(self) -> frozenset[str]:
+        """The public addresses phones may get RTP from."""
+        return frozenset(NODE_PUBLIC[: self.shape.nodes] or [EDGE_PUBLIC])
 
     def site(self, role: str) -> Site:
         """The site of `caller`, `callee` or `carrier`."""
@@ -107,12 +144,25 @@ class Network:
     def _build(self) -> None:
         internet, edge, lan = (self._add(role) for role in ("internet", "edge", "lan"))
         namespace.sysctl(internet, "ipv4/ip_forward", "1")
+        outside, inside = "edge", "eth0"  # the interfaces of `internet` and of `lan` that face the edge
         namespace.join(internet, "edge", edge, "pub")
-        namespace.configure(internet, "edge", ["198.51.100.6"])
-        namespace.configure(edge, "pub", [EDGE_PUBLIC], gateway="198.51.100.6")
-        namespace.join(edge, "lan", lan, "eth0")
+        namespace.join(edge, "lan", lan, "edge" if self.shape.nodes else "eth0")
+        if self.shape.nodes:
+            outside, inside = "hosting", "switch"
+            nodes = [self._add(f"node{n + 1}") for n in range(self.shape.nodes)]
+            for number, node in enumerate(nodes, 1):
+                namespace.join(internet, f"node{number}", node, "pub")
+                namespace.join(lan, f"node{number}", node, "lan")
+            ports = ["edge", *(f"node{n + 1}" for n in range(self.shape.nodes))]
+            namespace.bridge(internet, outside, ports)
+            namespace.bridge(lan, inside, ports)
+            for public, private, node in zip(NODE_PUBLIC, NODE_LAN, nodes, strict=False):
+                namespace.configure(node, "pub", [public], gateway=GATEWAY)
+                namespace.configure(node, "lan", [private])
+        namespace.configure(internet, outside, [GATEWAY])
+        namespace.configure(edge, "pub", [EDGE_PUBLIC], gateway=GATEWAY)
         namespace.configure(edge, "lan", [EDGE_LAN])
-        namespace.configure(lan, "eth0", B2BUA_LAN[: self.shape.b2buas])
+        namespace.configure(lan, inside, B2BUA_LAN[: self.shape.b2buas])
         for site in self.shape.sites:
             self._build_site(site, internet)
 

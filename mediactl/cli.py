@@ -12,12 +12,14 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import msgspec
 
-from mediactl import views
+from mediactl import nodes, views
 from mediactl.client import DEFAULT_SOCKET, Proxy, socket_path
 from mediactl.errors import Exit, Failure
+from mediactl.output import Output
 from mediactl.verdict import verdict
 from proxy.control import schema
 
@@ -25,25 +27,17 @@ DEFAULT_LIMIT = 500
 MAX_LIMIT = 1500
 """About as many call-ids as fit the one UDP datagram of a `list` reply."""
 
-Command = Callable[[argparse.Namespace], "Output"]
+Command = Callable[[argparse.Namespace], Output]
 
 EPILOG = """\
 exit status:
   0  done
-  1  no such session, or the beginning of an id fits several
+  1  no such session or node, or the beginning of an id fits several
   2  wrong command line, or a request the proxy did not understand
   3  proxy or node cannot be reached
   4  an rtpengine node failed while answering
+  5  the proxy could not make the change, or calls could not be moved
 """
-
-
-class Output(msgspec.Struct):
-    """What a command found: `text` for people, `data` for --json, `note` for stderr, `status` to exit with."""
-
-    text: str
-    data: object
-    note: str = ""
-    status: Exit = Exit.OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,14 +71,14 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="mediactl",
         parents=[_common()],
-        description="Show the media sessions of a running proxy, or of one rtpengine node.",
+        description="Show the media sessions of a running proxy, or of one rtpengine node; change a proxy's nodes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, parents=[_common()], help=text, description=text)
+    def add(name: str, command: Command | None, text: str, inside: Any = commands) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = inside.add_parser(name, parents=[_common()], help=text, description=text)
         sub.set_defaults(command=command)
         return sub
 
@@ -98,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("id", metavar="ID", help="the beginning of a session id or of a SIP Call-ID of the call")
     show.add_argument("--wide", action="store_true", help="with the tags of the parties")
     add("nodes", _nodes, "the rtpengine nodes")
+    nodes.add_commands(add)
     add("stats", _stats, "counters of the proxy")
     add("version", _version, "versions of mediactl and of the proxy")
     top.set_defaults(socket=None, node=None, json=False)
@@ -167,10 +162,10 @@ def _nodes(arguments: argparse.Namespace) -> Output:
     if arguments.node:
         from mediactl import direct
 
-        nodes = direct.run(arguments.node, direct.nodes)
+        found = direct.run(arguments.node, direct.nodes)
     else:
-        nodes = _proxy(arguments).call("nodes", list[schema.NodeInfo])
-    return Output(views.nodes_view(nodes), {"nodes": nodes})
+        found = _proxy(arguments).call("nodes", list[schema.NodeInfo])
+    return Output(views.nodes_view(found), {"nodes": found})
 
 
 def _stats(arguments: argparse.Namespace) -> Output:

@@ -10,13 +10,15 @@ class Exit(IntEnum):
 
     OK = 0
     NOT_FOUND = 1
-    """No such session, or the beginning of an id fits several."""
+    """No such session or node, or the beginning of an id fits several."""
     USAGE = 2
     """The command line, or a request the proxy did not understand."""
     UNREACHABLE = 3
     """Neither proxy nor node answers where mediactl was told to ask."""
     NODE = 4
     """An rtpengine node failed while answering: the proxy's node is down, or the node returned an error."""
+    REFUSED = 5
+    """A change that the proxy could not make, or an evacuation that left calls behind."""
     INTERRUPTED = 130
     """Ctrl-C."""
 
@@ -36,6 +38,7 @@ _EXIT_OF_ERROR = {
     "bad_request": Exit.USAGE,
     "internal": Exit.UNREACHABLE,
     "node": Exit.NODE,
+    "refused": Exit.REFUSED,
 }
 
 

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from tabulate import tabulate
 
+from proxy.control.node_schema import PlannedMoveInfo
 from proxy.control.schema import NodeInfo, PartyDetail, SessionDetail, SessionInfo, Stats, StreamDetail, short_id
 
 RowT = TypeVar("RowT")
@@ -113,9 +114,12 @@ SESSION_COLUMNS: Sequence[Column[SessionRow]] = (
 NODE_COLUMNS: Sequence[Column[NodeInfo]] = (
     Column("NODE", lambda node: node.name),
     Column("ADDRESS", lambda node: node.address),
-    Column("STATE", lambda node: node.state),
+    Column("STATE", lambda node: f"{node.state} leaving" if node.leaving else node.state),
+    Column("WANTED", lambda node: node.admin or "-"),
     Column("SESSIONS", lambda node: number(node.sessions), right=True),
     Column("ON NODE", lambda node: number(node.node_sessions), right=True),
+    Column("OWED", lambda node: number(node.owed), right=True),
+    Column("CANARY", lambda node: node.canary or "-"),
     Column("RTT ms", lambda node: number(node.rtt_ms), right=True),
     Column("UPTIME", lambda node: span(node.uptime_s), right=True),
     Column("PORTS FREE", lambda node: number(node.ports_free), right=True),
@@ -190,10 +194,23 @@ def sessions_view(sessions: Sequence[SessionInfo], wide: bool = False) -> str:
 
 
 def nodes_view(nodes: Sequence[NodeInfo]) -> str:
-    """`mediactl nodes`: the table, then the last error of each node that has one."""
+    """`mediactl nodes`: the table, then why a node is not up, and the last error of each node that has one."""
     lines = [table(NODE_COLUMNS, nodes)]
+    lines += [printable(f"{node.name} is {node.state}: {node.why}") for node in nodes if node.why]
     lines += [printable(f"{node.name}: {node.last_error}") for node in nodes if node.last_error]
     return "\n".join(lines)
+
+
+PLAN_COLUMNS: Sequence[Column[PlannedMoveInfo]] = (
+    Column("SESSION", lambda move: move.session),
+    Column("TO", lambda move: move.to or "nowhere"),
+    Column("NOTE", lambda move: move.note),
+)
+
+
+def plan_view(plan: Sequence[PlannedMoveInfo]) -> str:
+    """`mediactl node drain --evacuate --dry-run`: the calls, in the order in which they would move."""
+    return "\n".join([table(PLAN_COLUMNS, plan), f"{len(plan)} calls would be moved"])
 
 
 def stats_view(stats: Stats) -> str:

@@ -14,7 +14,8 @@ may do better. ``rtt`` holds the retransmission timer's arithmetic, ``counters``
 client is one node: choosing among nodes, and what a call needs, is the caller's business.
 """
 
-from ng_protocol.client import Client, ClientConfig, open_client, parse_address
+from ng_protocol.address import parse_address
+from ng_protocol.client import Client, ClientConfig, open_client
 from ng_protocol.codec import decode_untrusted, encode, split_frame_untrusted
 from ng_protocol.commands import (
     Answer,

@@ -1,7 +1,7 @@
 """The trio client of one rtpengine node: commands in, typed replies or one NgError out.
 
 Theory of operation. One connected UDP socket per node, so the kernel drops strangers' datagrams and tells about ICMP.
-``request`` encodes, sends, puts a ``_Pending`` into a dictionary by cookie and parks its task; the receive task
+``request`` encodes, sends, puts a ``Pending`` into a dictionary by cookie and parks its task; the receive task
 drains the socket, matches the cookie *before* decoding, and wakes the task. Nothing is started per command:
 retransmissions and deadlines of all commands sit in one heap served by one timer task.
 
@@ -29,11 +29,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import outcome
 import trio
 
+from ng_protocol.address import parse_address
 from ng_protocol.codec import MAX_DATAGRAM, decode_untrusted, encode, split_frame_untrusted, text
 from ng_protocol.commands import Command
 from ng_protocol.counters import ClientCounters, ClientStatistics
@@ -49,11 +50,10 @@ from ng_protocol.errors import (
     NgTimeout,
     classify,
 )
+from ng_protocol.pending import Done, Pending
 from ng_protocol.rtt import RttEstimate
 
 ReplyT = TypeVar("ReplyT")
-Done: TypeAlias = Callable[[Any], None]
-"""Called with the typed reply, or with the NgError, of a submitted command."""
 
 _log = logging.getLogger(__name__)
 _DRAIN = 64
@@ -75,42 +75,12 @@ class ClientConfig:
     receive_buffer: int = 1 << 20
 
 
-class _Pending:
-    """One command in flight. A heap entry is stale when the command has ended (``cookie`` is None) or has been
-    scheduled for another time since (``next_at``)."""
-
-    __slots__ = ("command", "cookie", "datagram", "deadline", "done", "interval", "next_at", "sent_at", "task", "tries")
-
-    def __init__(self, command: Command[Any], cookie: bytes, datagram: bytes, now: float, timeout: float) -> None:
-        self.command = command
-        self.cookie: bytes | None = cookie
-        self.datagram = datagram
-        self.sent_at = now
-        self.deadline = now + timeout
-        self.interval = 0.0
-        self.next_at = 0.0
-        self.tries = 1
-        self.task: trio.lowlevel.Task | None = None
-        self.done: Done | None = None
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """``host:port`` or ``[v6]:port`` -> host and port. Raises ValueError that says what is wrong."""
-    host, colon, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"node address {address!r}: write an IPv6 address in brackets, as [2001:db8::1]:2223")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"node address {address!r}: write host:port, as 127.0.0.1:2223")
-    return host, int(port)
-
-
 class Client:
     """A node's control channel. ``address``: ``host:port`` of its listen-ng; ``name``: how errors and logs call it.
 
     Start ``run`` in a nursery (``await nursery.start(client.run)``) or use ``open_client``. Times come from the trio
-    clock. Raises ValueError for an address that is none.
+    clock. ``heard_at``: when the last reply came. ``on_refusal``: called with every ICMP refusal; True: it is proven
+    (the second one). Raises ValueError for an address that is none.
     """
 
     def __init__(self, address: str, *, name: str = "", config: ClientConfig | None = None) -> None:
@@ -121,9 +91,9 @@ class Client:
         self.config = config or ClientConfig()
         self._sock: socket.socket | None = None
         self._closed_why = "the client was not started"
-        self._pending: dict[bytes, _Pending] = {}
+        self._pending: dict[bytes, Pending] = {}
         self._submitted = 0
-        self._heap: list[tuple[float, int, _Pending]] = []
+        self._heap: list[tuple[float, int, Pending]] = []
         self._heap_order = count()
         self._timer_scope: trio.CancelScope | None = None
         self._cookie_prefix = secrets.token_hex(6) + "_"
@@ -134,6 +104,8 @@ class Client:
         self._counters = ClientCounters()
         self._log_after = -math.inf
         self._not_logged = 0
+        self.heard_at = -math.inf
+        self.on_refusal: Callable[[bool], None] | None = None
 
     def __repr__(self) -> str:
         return f"<ng_protocol.Client {self.label}>"
@@ -203,11 +175,20 @@ class Client:
             self._counters.count_error(error)
             raise
 
-    def submit(self, command: Command[Any], on_done: Done | None = None, timeout: float | None = None) -> None:
+    def begin(self, command: Command[Any], done: Done, timeout: float | None = None) -> None:
+        """Sends a command and returns; ``done`` is called once, later, with the typed reply or the NgError. Raises
+        NgError when the command cannot be sent. For callers that do their own waiting; ``request`` waits for them."""
+        pending = self._send_new(command, timeout)
+        pending.done, pending.quiet = done, True
+
+    def submit(
+        self, command: Command[Any], on_done: Done | None = None, timeout: float | None = None, *, once: bool = False
+    ) -> None:
         """Sends a command without waiting; never raises an NgError. Failures are counted and logged in one line.
 
         ``on_done`` is called once, from the client's task (or at once, when the command cannot even be sent), with the
-        typed reply or the NgError. It must not block; what it raises is logged.
+        typed reply or the NgError. It must not block; what it raises is logged. ``once``: a probe, not sent again when
+        no reply comes (only a first refusal is checked by a second try), and its failure is not logged.
         """
         on_done = on_done or _ignore
         try:
@@ -221,20 +202,34 @@ class Client:
             return
         pending.done = on_done
         self._submitted += 1
+        if once:
+            pending.once = True
+            self._schedule(pending, pending.deadline)
 
     def statistics(self) -> ClientStatistics:
         """Counters since the client was made, and the state of now."""
         return self._counters.snapshot(rtt=self._rtt.smoothed, rto=self._rtt.interval, in_flight=len(self._pending))
 
+    def local_address(self) -> str:
+        """Our IP address towards the node. Raises OSError while the client does not run."""
+        if self._sock is None:
+            raise OSError(errno.ENOTCONN, self._closed_why)
+        return str(self._sock.getsockname()[0])
+
+    @property
+    def rto(self) -> float:
+        """The first retransmission interval of a command sent now, in seconds."""
+        return self._rtt.interval
+
     # -- sending -------------------------------------------------------------------------------------------------
 
-    def _send_new(self, command: Command[Any], timeout: float | None) -> _Pending:
+    def _send_new(self, command: Command[Any], timeout: float | None) -> Pending:
         if self._sock is None:
             raise self._counted(self._error(NgClosed, command, self._closed_why))
         cookie = f"{self._cookie_prefix}{next(self._cookie_numbers)}".encode()
         datagram = cookie + b" " + encode(command.to_wire())
         now = trio.current_time()
-        pending = _Pending(command, cookie, datagram, now, self.config.timeout if timeout is None else timeout)
+        pending = Pending(command, cookie, datagram, now, self.config.timeout if timeout is None else timeout)
         pending.interval = self._rtt.interval
         self._transmit(pending, now)
         self._pending[cookie] = pending
@@ -242,7 +237,7 @@ class Client:
         self._schedule(pending, min(now + pending.interval, pending.deadline))
         return pending
 
-    def _transmit(self, pending: _Pending, now: float) -> None:
+    def _transmit(self, pending: Pending, now: float) -> None:
         """One datagram out. Raises NgBadRequest when it is too big for UDP; any other trouble is left to the timer."""
         sock = self._sock
         assert sock is not None
@@ -267,7 +262,7 @@ class Client:
 
     # -- timers --------------------------------------------------------------------------------------------------
 
-    def _schedule(self, pending: _Pending, when: float) -> None:
+    def _schedule(self, pending: Pending, when: float) -> None:
         pending.next_at = when
         heapq.heappush(self._heap, (when, next(self._heap_order), pending))
         scope = self._timer_scope
@@ -297,10 +292,10 @@ class Client:
                 self._fail(pending, NgTimeout, f"no reply within {waited:.1f} s, sent {pending.tries} times")
                 continue
             self._retransmit(pending, now)
-            pending.interval = min(pending.interval * 2, self.config.max_rto)
+            pending.interval = math.inf if pending.once else min(pending.interval * 2, self.config.max_rto)
             self._schedule(pending, min(now + pending.interval, pending.deadline))
 
-    def _retransmit(self, pending: _Pending, now: float) -> None:
+    def _retransmit(self, pending: Pending, now: float) -> None:
         pending.tries += 1
         self._counters.retransmitted += 1
         try:
@@ -350,13 +345,16 @@ class Client:
         if pending is None:
             if cookie.startswith(self._cookie_prefix_bytes):
                 self._counters.duplicate_replies += 1
+                self.heard_at = trio.current_time()
+                self._first_refusal = None
             else:
                 self._counters.unknown_replies += 1
             return
+        now = self.heard_at = trio.current_time()
         self._first_refusal = None
         self._counters.replies += 1
         if pending.tries == 1:
-            self._rtt.measured(trio.current_time() - pending.sent_at)
+            self._rtt.measured(now - pending.sent_at)
         else:
             self._rtt.backed_off(pending.interval)
         self._finish(pending, outcome.Value(payload))
@@ -388,6 +386,9 @@ class Client:
             for pending in list(self._pending.values()):
                 if pending.cookie is not None:  # what one is told of it may send more, and end the rest from within
                     self._fail(pending, NgRefused, detail)
+        if self.on_refusal is not None:
+            self.on_refusal(now >= proven)
+        if now >= proven:
             return
         oldest = next(iter(self._pending.values()), None)
         if oldest is not None and proven < oldest.next_at:
@@ -395,20 +396,20 @@ class Client:
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
-    def _end(self, pending: _Pending) -> None:
+    def _end(self, pending: Pending) -> None:
         assert pending.cookie is not None
         del self._pending[pending.cookie]
         pending.cookie = None
-        if pending.done is not None:
+        if pending.done is not None and not pending.quiet:
             self._submitted -= 1
         pending.task = pending.done = None  # the heap keeps it until its deadline: it must not keep more than itself
         pending.datagram = b""
 
-    def _fail(self, pending: _Pending, kind: type[NgError], detail: str) -> None:
+    def _fail(self, pending: Pending, kind: type[NgError], detail: str) -> None:
         error = self._counted(self._error(kind, pending.command, detail))
         self._finish(pending, outcome.Error(error))
 
-    def _finish(self, pending: _Pending, result: outcome.Outcome[bytes]) -> None:
+    def _finish(self, pending: Pending, result: outcome.Outcome[bytes]) -> None:
         task, done = pending.task, pending.done
         self._end(pending)
         if task is not None:
@@ -416,19 +417,19 @@ class Client:
         elif done is not None:
             self._finish_submitted(pending, done, result)
 
-    def _finish_submitted(self, pending: _Pending, done: Done, result: outcome.Outcome[bytes]) -> None:
+    def _finish_submitted(self, pending: Pending, done: Done, result: outcome.Outcome[bytes]) -> None:
         if isinstance(result, outcome.Error):
-            self._tell(done, result.error)
+            self._tell(done, result.error, quiet=pending.quiet or pending.once)
             return
         try:
             reply = self._reply_untrusted(pending.command, result.unwrap())
         except NgError as error:
-            self._tell(done, self._counted(error))
+            self._tell(done, self._counted(error), pending.quiet)
             return
         self._tell(done, reply)
 
-    def _tell(self, done: Done, result: Any) -> None:
-        if isinstance(result, NgError):
+    def _tell(self, done: Done, result: Any, quiet: bool = False) -> None:
+        if isinstance(result, NgError) and not quiet:
             self._log_failure(result)
         try:
             done(result)

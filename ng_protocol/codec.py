@@ -5,7 +5,8 @@ cookie is any non-empty run of bytes without a space. Replies come from the netw
 for ever by nine bytes (``d1:a0:-5:``: a negative length moves its cursor back). So decoding goes through a subclass
 that checks each number before using it: a length is 1 to 5 plain digits and stays inside the datagram, an integer
 fits 64 bits, nesting ends at 32 levels (rtpengine's ``query`` uses eight). Every step then moves forward, which
-bounds the work by the length of the datagram.
+bounds the work by the length of the datagram. What is flat, as nearly every command and reply is, does not come that
+far: ``flat`` reads and writes it.
 
 Dictionary keys come out as ``str``, values as ``bytes`` (an SDP is bytes), ``int``, ``list`` and ``dict``. Text is
 UTF-8 with ``surrogateescape`` in both directions, so a call-id with stray bytes survives the round trip. Encoding
@@ -21,6 +22,7 @@ from typing import Any, TypeAlias
 from bencodepy import BencodeDecodeError, BencodeDecoder, BencodeEncoder
 
 from ng_protocol.errors import BadReply
+from ng_protocol.flat import decode_flat_untrusted, encode_flat
 
 Value: TypeAlias = Any
 """A decoded value: ``bytes``, ``int``, ``list[Value]`` or ``dict[str, Value]``."""
@@ -143,6 +145,10 @@ def encode(mapping: Mapping[str, Value]) -> bytes:
 
     Raises TypeError for any other type (None, float, an enum): such a value is a programming error, not network input.
     """
+    if type(mapping) is dict:
+        flat = encode_flat(mapping)
+        if flat is not None:
+            return flat
     try:
         return _encode(mapping)  # type: ignore[no-any-return]
     except KeyError as error:
@@ -152,6 +158,9 @@ def encode(mapping: Mapping[str, Value]) -> bytes:
 def decode_untrusted(data: bytes) -> dict[str, Value]:
     """The dictionary in a payload: str keys, values as in ``Value``. Raises BadReply for everything else, in linear
     time."""
+    flat = decode_flat_untrusted(data)
+    if flat is not None:
+        return flat
     try:
         value = _decode(data)
     except BencodeDecodeError as error:

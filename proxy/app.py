@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
             stream=sys.stderr,
         )
-        trio.run(serve, config)
+        trio.run(serve, config, str(arguments.config))
     except (ConfigError, ScriptError) as error:
         print(f"mediactl-proxy: {error}", file=sys.stderr)
         return 1
@@ -87,11 +87,13 @@ def check(path: Path) -> int:
     return 0
 
 
-async def serve(config: Config) -> None:
-    """Run the edge with its control socket until SIGINT or SIGTERM."""
+async def serve(config: Config, path: str | None = None) -> None:
+    """Run the edge with its control socket until SIGINT or SIGTERM; on SIGHUP the nodes in the file at `path` are
+    compared with the running ones."""
     edge = Edge(config)
+    edge.administration.path = path
     control = ControlServer(config.proxy.control, edge.backend)
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(control.run)
             await nursery.start(edge.run)
@@ -101,9 +103,22 @@ async def serve(config: Config) -> None:
                 )
             edge.garbage.begin(edge.clock())
             async for number in signals:
+                if number == signal.SIGHUP:
+                    reload(edge)
+                    continue
                 log.info("stopping on %s", signal.Signals(number).name)
                 break
             nursery.cancel_scope.cancel()
+
+
+def reload(edge: Edge) -> None:
+    """SIGHUP: the nodes of the file, by name. A file that cannot be used changes nothing."""
+    try:
+        changes = edge.administration.reload()
+    except ConfigError as error:
+        log.error("reload: nothing was changed: %s", error)
+    else:
+        log.info("reload: %s", changes.line())
 
 
 if __name__ == "__main__":

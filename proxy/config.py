@@ -27,6 +27,7 @@ import msgspec
 from proxy.config_check import Problem, check, hostport, sip_host, split_hostport
 
 Side = Literal["public", "lan"]
+Admin = Literal["active", "draining", "disabled"]
 
 
 class ConfigError(Exception):
@@ -94,7 +95,17 @@ class RtpengineConfig(Section, frozen=True):
     address: str
     """``ip:port`` of its ng control socket (UDP)."""
     weight: int = 1
-    """Share of new calls relative to the other nodes, 1 to 1000."""
+    """Share of new calls relative to the other nodes of its tier, 1 to 1000."""
+    tier: int = 0
+    """0 is used first; nodes of higher tiers stand by until none of the lower ones takes the call."""
+    labels: tuple[str, ...] = ()
+    """What a routing script may ask of a node, such as "transcoding"."""
+    set: str = ""
+    """Name of the set it belongs to; a routing script may ask for one set."""
+    admin: Admin = "active"
+    """"draining": no new calls, those it has stay; "disabled": the same, kept out for good."""
+    canary: bool = True
+    """Whether the proxy sends itself a packet through the node now and then. Off where media cannot reach the proxy."""
 
 
 class DispatchConfig(Section, frozen=True):
@@ -128,6 +139,29 @@ class MediaConfig(Section, frozen=True):
     """Seconds without a packet either way, outside hold, after which a call counts as silent."""
     sample_interval: float = 30.0
     """Seconds within which every live call's counters are read once."""
+
+
+class NodesConfig(Section, frozen=True):
+    """[nodes]: how rtpengine nodes are watched, and what follows. Times in seconds."""
+
+    ping: float = 0.1
+    """Time between two pings of a node, and between two packets of its canary."""
+    down_after: float = 0.6
+    """A node whose control port and canary are silent for this long is down: its calls move."""
+    down_after_blind: float = 2.0
+    """The same for a node without a canary: there is no second opinion."""
+    partition_grace: float = 0.6
+    """Silence of the canary after which a node whose control port was silent before is down."""
+    half_dead_after: float = 1.0
+    """A node that answers but whose canary is silent for this long gets no new calls."""
+    steady: float = 0.5
+    """A node that was down takes new calls after answering for this long."""
+    statistics: float = 1.0
+    """Time between two looks at a node's load."""
+    evacuate_half_dead: bool = False
+    """Whether the calls of a half-dead node are moved."""
+    move_rate: float = 1000.0
+    """Calls moved to other nodes per second, at most."""
 
 
 class UserConfig(Section, frozen=True):
@@ -193,6 +227,7 @@ class Config(Section, frozen=True):
     rtpengine: tuple[RtpengineConfig, ...] = ()
     dispatch: tuple[DispatchConfig, ...] = ()
     media: MediaConfig = MediaConfig()
+    nodes: NodesConfig = NodesConfig()
     users: tuple[UserConfig, ...] = ()
     carrier: CarrierConfig | None = None
     timers: TimerConfig = TimerConfig()
@@ -254,12 +289,17 @@ def describe(config: Config) -> str:
         for one in config.dispatch
     ]
     if proxy.media:
-        lines += [f"rtpengine {node.name}: {node.address}, weight {node.weight}" for node in config.rtpengine]
+        lines += [f"rtpengine {node.name}: {_node(node)}" for node in config.rtpengine]
         media = config.media
         faces = f"interfaces {media.public} (public) and {media.lan} (lan)" if media.public else "default interface"
         lines.append(
             f"media: {faces}, sampled every {media.sample_interval:g} s, silent after {media.silence:g} s, "
             f"ports freed {media.delete_delay} s after the call"
+        )
+        nodes = config.nodes
+        lines.append(
+            f"nodes: pinged every {nodes.ping:g} s, down after {nodes.down_after:g} s of silence, half-dead ones "
+            f"{'evacuated' if nodes.evacuate_half_dead else 'quarantined'}, {nodes.move_rate:g} calls moved a second"
         )
     else:
         lines.append("media: not anchored, SDP passes unchanged")
@@ -275,6 +315,16 @@ def describe(config: Config) -> str:
     lines.append("timers: " + ", ".join(f"{name} {value:g} s" for name, value in timers.items()))
     lines.append(f"record-route tokens: {'secret from the file' if proxy.secret else 'random secret, lost at restart'}")
     return "\n".join(lines)
+
+
+def _node(node: RtpengineConfig) -> str:
+    parts = [node.address, f"weight {node.weight}"]
+    parts += [f"tier {node.tier}"] if node.tier else []
+    parts += [f"set {node.set}"] if node.set else []
+    parts += [f"labels {', '.join(node.labels)}"] if node.labels else []
+    parts += [node.admin] if node.admin != "active" else []
+    parts += ["no canary"] if not node.canary else []
+    return ", ".join(parts)
 
 
 def _resolved(config: Config, folder: Path) -> Config:

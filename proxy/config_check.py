@@ -15,7 +15,7 @@ from proxy.sip.parser import BadMessage
 from proxy.sip.uri import Uri, parse_uri_untrusted
 
 if TYPE_CHECKING:
-    from proxy.config import Config
+    from proxy.config import Config, RtpengineConfig
 
 Problem = tuple[str, str]
 """Place in the file (``freeswitch[1].port``; "" for none) and the rest of the sentence, without the full stop."""
@@ -36,6 +36,7 @@ def check(config: "Config") -> Iterator[Problem]:
     yield from _rtpengine(config)
     yield from _dispatch(config)
     yield from _media(config)
+    yield from _nodes(config)
     yield from _users(config)
     yield from _carrier(config)
     yield from _timers(config)
@@ -171,17 +172,28 @@ def _rtpengine(config: "Config") -> Iterator[Problem]:
     seen: dict[str, int] = {}
     for index, item in enumerate(config.rtpengine):
         place = f"rtpengine[{index}]"
-        where = split_hostport(item.address)
-        if where is None or where[1] is None:
-            yield (
-                f"{place}.address",
-                f'is {item.address!r}; give the ip:port of its ng socket, such as "127.0.0.1:2223"',
-            )
+        yield from node_problems(item, place)
         if item.address in seen:
             yield f"{place}.address", f"is {item.address}, like rtpengine[{seen[item.address]}]; name each node once"
         seen.setdefault(item.address, index)
-        if not 1 <= item.weight <= 1000:
-            yield f"{place}.weight", f"is {item.weight}; give 1 to 1000, or remove the section to stop using the node"
+
+
+def node_problems(item: "RtpengineConfig", place: str = "rtpengine") -> Iterator[Problem]:
+    """What is wrong with one [[rtpengine]] by itself, its name's form included."""
+    if not _NAME.fullmatch(item.name):
+        yield f"{place}.name", f"is {item.name!r}; give 1 to 32 letters, digits, '_', '.' or '-'"
+    where = split_hostport(item.address)
+    if where is None or where[1] is None:
+        yield f"{place}.address", f'is {item.address!r}; give the ip:port of its ng socket, such as "127.0.0.1:2223"'
+    if not 1 <= item.weight <= 1000:
+        yield f"{place}.weight", f"is {item.weight}; give 1 to 1000, or remove the section to stop using the node"
+    if not 0 <= item.tier <= 100:
+        yield f"{place}.tier", f"is {item.tier}; give 0 for the nodes to use first, 1 to 100 for those that stand by"
+    if item.set and not _NAME.fullmatch(item.set):
+        yield f"{place}.set", f"is {item.set!r}; give 1 to 32 letters, digits, '_', '.' or '-'"
+    for number, label in enumerate(item.labels):
+        if not _NAME.fullmatch(label):
+            yield f"{place}.labels", f"has {label!r} at [{number}]; give 1 to 32 letters, digits, '_', '.' or '-'"
 
 
 def _media(config: "Config") -> Iterator[Problem]:
@@ -207,6 +219,25 @@ def _media(config: "Config") -> Iterator[Problem]:
             "media.silence",
             f"is {media.silence:g}, less than sample_interval ({media.sample_interval:g}); "
             "silence shows only in samples, so give at least that",
+        )
+
+
+def _nodes(config: "Config") -> Iterator[Problem]:
+    nodes = config.nodes
+    times = ("ping", "down_after", "down_after_blind", "partition_grace", "half_dead_after", "steady", "statistics")
+    yield from _positive("nodes", *((name, getattr(nodes, name)) for name in (*times, "move_rate")))
+    for name in ("down_after", "partition_grace", "half_dead_after"):
+        if getattr(nodes, name) < 4 * nodes.ping:
+            yield (
+                f"nodes.{name}",
+                f"is {getattr(nodes, name):g}, less than four pings ({nodes.ping:g}); a lost packet is no dead node, "
+                f"so give at least {4 * nodes.ping:g}",
+            )
+    if nodes.down_after_blind < nodes.down_after:
+        yield (
+            "nodes.down_after_blind",
+            f"is {nodes.down_after_blind:g}, less than down_after ({nodes.down_after:g}); without a canary there is "
+            "less evidence, so give at least that",
         )
 
 

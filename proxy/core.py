@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from proxy import nat
 from proxy.contact import contact_uri, contact_value
 from proxy.dialogs import Dialog, Dialogs, Side
+from proxy.driver import Driver
 from proxy.flow import Address, Flow, Listener
 from proxy.forward import (
     Own,
@@ -102,7 +103,7 @@ class Core:
         self._nat_results: dict[tuple[bytes, bytes, int | None, Address], bool] = {}
         self._alarms: list[tuple[float, int, Alarm]] = []
         self._count = 0
-        self.story_waits = False  # a story was started or woken since the event loop had its last turn
+        self.driver: Driver | None = None
         self.outcome = Outcome(self)
         self.stories = Stories(self)
         stack.user = self

@@ -4,7 +4,7 @@
 
     one task per UDP socket       drains it into the stack (ring 1 runs inside that task)
     ticker                        transaction timers, alarms, probes of FreeSWITCH, the registrar's expiry
-    one client per rtpengine      ng_protocol
+    media nodes                   a client per rtpengine, pings and canaries (``media_nodes``)
     control server, sampler       what mediactl sees
     a story per new request       started through ``start_story``
 """
@@ -15,27 +15,29 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from ng_protocol import Client
 from proxy import __version__, talk
 from proxy.config import Config
+from proxy.control.administration import NodeAdministration
 from proxy.control.handlers import ProxyBackend, describe
 from proxy.core import Core
 from proxy.dispatcher import Destination, Dispatcher
+from proxy.driver import Driver
 from proxy.flow import Address, Flow, Listener
 from proxy.garbage import Garbage
 from proxy.location import Location
 from proxy.media.anchor import Anchor
 from proxy.media.mover import Mover
 from proxy.media.policy import Policy
-from proxy.media.pool import Pool
 from proxy.media.sampler import Sampler, SamplerConfig
 from proxy.media.session import Session
 from proxy.media.table import MediaTable
+from proxy.media_nodes import MediaNodes
 from proxy.pacing import Pacer
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
@@ -81,13 +83,15 @@ class Edge:
         self.config = config
         self.clock = clock
         self.garbage = Garbage()
+        self.driver = Driver(lambda name: self._internal_error(f"story {name}"))
         self.started_at = epoch()
         self.nursery: trio.Nursery | None = None
         timers = config.timers
         self.stack = Stack(Timers(timers.t1, timers.t2, timers.t4), secrets.token_hex(3).encode())
         secret = config.proxy.secret.encode() if config.proxy.secret else secrets.token_bytes(32)
-        self.clients = {node.name: Client(node.address, name=node.name) for node in config.rtpengine}
-        self.pool = Pool(self.clients, {node.name: float(node.weight) for node in config.rtpengine})
+        self.media_nodes = MediaNodes(config, self._calls_on, clock=clock, epoch=epoch)
+        self.clients = self.media_nodes.clients
+        self.pool = self.media_nodes.pool
         self.anchor: Anchor | None = None
         if config.proxy.media and self.clients:
             self.anchor = Anchor(
@@ -155,8 +159,15 @@ class Edge:
         self.core.is_destination = self._is_destination
         self.core.make_call = self._make_call
         self.stateless = Stateless(self.service, script, config.proxy.max_forwards) if is_stateless(script) else None
+        self.core.driver = self.driver
+        if self.anchor is not None:
+            self.anchor.engine.driver = self.driver
         self.supervisor = Supervisor(self.core, self.anchor)
-        self.mover = None if self.anchor is None else Mover(self.anchor, self.supervisor, lost=self.supervisor.lost)
+        self.mover: Mover | None = None
+        if self.anchor is not None:
+            rate = config.nodes.move_rate
+            self.mover = Mover(self.anchor, self.supervisor, lost=self.supervisor.lost, rate=rate)
+            self.media_nodes.mover = self.mover
         self.sampler: Sampler[Session] = Sampler(
             self._sessions,
             describe,
@@ -165,10 +176,12 @@ class Edge:
                 interval=config.media.sample_interval,
                 first=min(SamplerConfig.first, config.media.sample_interval),
                 silence=config.media.silence,
+                statistics=0.0,  # the watch asks for them
             ),
             on_lost=self.supervisor.lost if self.mover is None else self.mover.session_lost,
             on_silent=self.supervisor.silent,
         )
+        self.administration = NodeAdministration(self.media_nodes, self.started_at)
         self.backend = ProxyBackend(
             config.proxy.instance,
             __version__,
@@ -176,12 +189,18 @@ class Edge:
             self.clients,
             self.sampler,
             self._counters,
+            administration=self.administration,
             clock=clock,
             epoch=epoch,
         )
+        self.media_nodes.came.append(self.sampler.add_node)
+        self.media_nodes.went.append(self.sampler.remove_node)
 
     def _sessions(self) -> Iterable[Session]:
         return () if self.anchor is None else self.anchor.sessions
+
+    def _calls_on(self, node: str) -> int:
+        return sum(session.node == node for session in self._sessions())
 
     def _counters(self) -> dict[str, int | float]:
         """Counters for ``mediactl stats``."""
@@ -196,17 +215,11 @@ class Edge:
     # -- hooks of the core ----------------------------------------------------------------------------------------
 
     def start_story(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
-        """Run a story as a task of its own."""
-        self.core.story_waits = True
-        if self.nursery is not None:
-            self.nursery.start_soon(self._story, function, args)
-
-    async def _story(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-        """The boundary of a story: a bug in it costs its own call, not the others theirs."""
-        try:
-            await function(*args)
-        except Exception:
-            self._internal_error(f"story {getattr(function, '__name__', function)}")
+        """Run a story; a bug in it costs its own call, not the others theirs."""
+        driver = self.driver
+        if driver.nursery is None:
+            driver.nursery = self.nursery
+        driver.start(function, *args)
 
     def _internal_error(self, where: str) -> None:
         self.stack.stats["internal_errors"] += 1
@@ -233,8 +246,7 @@ class Edge:
         sockets = [UdpSocket(listener, *self._receivers(listener), self.stack.stats) for listener in self.listeners]
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
-            for client in self.clients.values():
-                await nursery.start(client.run)
+            await nursery.start(self.media_nodes.run)
             for sock in sockets:
                 nursery.start_soon(sock.run)
             nursery.start_soon(self.ticker, sockets)
@@ -271,9 +283,11 @@ class Edge:
 
         return received if stateless is None else received_stateless, unreachable
 
-    async def ticker(self, sockets: list[UdpSocket]) -> None:
+    async def ticker(self, sockets: list[UdpSocket], pacer: Pacer | None = None) -> None:
         """Everything that happens by the clock; under load that includes looking at the sockets (``pacing``)."""
-        pacer = Pacer(sockets, [client.drain for client in self.clients.values()])
+        pacer = pacer or Pacer(sockets, self.media_nodes.drains)
+        driver = self.driver
+        again = partial(self.ticker, sockets, pacer)
         look_at = 0.0
         while True:
             now = self.clock()
@@ -293,10 +307,13 @@ class Edge:
             due = self.core.next_deadline()
             wait = TICK if due is None else min(max(due - self.clock(), FINEST), TICK)
             if pacer.measure():
+                driver.poll(True)
                 for _ in range(PACED_ROUNDS):
-                    replies = pacer.round()
-                    if replies or self.core.story_waits:
-                        self.core.story_waits = False
+                    pacer.round()
+                    if driver.ready and not await driver.drain(again):
+                        return
+                    if driver.woke_task:
+                        driver.woke_task = False
                         # Twice: trio runs the tasks of one turn in any order, so this one may be back before a story
                         # has run at all, and would then nap in front of it.
                         await trio.lowlevel.checkpoint()
@@ -304,6 +321,7 @@ class Edge:
                 # Everybody else: control socket, sampler, and whoever wants to stop us.
                 await trio.lowlevel.checkpoint()
             else:
+                driver.poll(False)
                 await trio.sleep(wait)
 
     def _probe(self, dispatcher: Dispatcher, destination: Destination, now: float) -> None:

@@ -183,11 +183,19 @@ class Stateless:
         """Cut our Via out and send the rest on; False when the message is not written the usual way."""
         start = data.find(_TOP_VIA)
         end = data.find(b"\r\n", start + 2)
-        if start < 0 or not data.startswith(_TOP_VIA, end) or _ODD.search(data, 0, end):
+        if start < 0 or _ODD.search(data, 0, end):
             return False
-        ours = data[start + 19 : end]
-        below_end = data.find(b"\r\n", end + 2)
-        found = _VIA.match(data[end + 19 : below_end])
+        ours, folded, rest = data[start + 19 : end].partition(b", SIP/2.0/UDP ")
+        if folded:  # several Vias in one line, as many stacks write them: what follows ours stays in it
+            if b'"' in ours or b'"' in rest:
+                return False
+            found = _VIA.match(rest.partition(b",")[0])
+            kept = data[:start] + _TOP_VIA + rest + data[end:]
+        elif data.startswith(_TOP_VIA, end):
+            found = _VIA.match(data[end + 19 : data.find(b"\r\n", end + 2)])
+            kept = data[:start] + data[end:]
+        else:
+            return False
         listener = self._ours(ours)
         if found is None or listener is None or b"," in ours:
             return False
@@ -201,7 +209,7 @@ class Stateless:
             int(rport.group(1) if rport is not None else port or 5060),
         )
         self.stats["responses"] += 1
-        listener.send_nowait(data[:start] + data[end:], address)
+        listener.send_nowait(kept, address)
         return True
 
     def _ours(self, via: bytes) -> Listener | None:
@@ -263,7 +271,15 @@ class Stateless:
             return False
         listener = flow.listener
         source = flow.addr[0].encode()
-        if found.group(1) != source or b";rport" in via:
+        if b";rport" in via:
+            if not via.endswith(b";rport") or via.count(b";rport") > 1 or b'"' in via or b"received" in via.lower():
+                return False
+            mark = b"=%d;received=%b" % (flow.addr[1], source)  # RFC 3581 section 4
+            data = data[:top_end] + mark + data[top_end:]
+            head += len(mark)
+            if hops >= top_end:
+                hops += len(mark)
+        elif found.group(1) != source:
             return False
         hops_end = data.find(b"\r\n", hops + 2)
         left = data[hops + 16 : hops_end]

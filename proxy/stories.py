@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import trio
-
 from proxy.dialogs import Dialog
+from proxy.driver import Wake
 from proxy.flow import Flow, Listener
 from proxy.forward import next_hop_untrusted
 from proxy.relay import Relay, Target
@@ -30,35 +29,6 @@ log = logging.getLogger("proxy")
 def retry_after(refusal: Refusal) -> list[tuple[bytes, bytes]]:
     """The headers that go with a refusal."""
     return [] if refusal.retry_after is None else [(b"Retry-After", b"%d" % refusal.retry_after)]
-
-
-class _Waiting:
-    """One task waiting to be woken; cheaper than a trio.Event, of which each wait would need a new one."""
-
-    __slots__ = ("core", "task", "woken")
-
-    def __init__(self, core: Core) -> None:
-        self.core = core
-        self.task: trio.lowlevel.Task | None = None
-        self.woken = False
-
-    def wake(self) -> None:
-        """Wake the task, now or as soon as it waits."""
-        self.woken = self.core.story_waits = True
-        if self.task is not None:
-            task, self.task = self.task, None
-            trio.lowlevel.reschedule(task)
-
-    async def wait(self) -> None:
-        """Sleep until ``wake``; returns at once when it was called since the last wait."""
-        if not self.woken:
-            self.task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
-        self.woken = False
-
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self.task = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Stories:
@@ -92,7 +62,7 @@ class Stories:
 
     async def round_result(self, relay: Relay) -> Response:
         """Wait until the current round has its result, working off responses that need rtpengine meanwhile."""
-        waiting = _Waiting(self.core)
+        waiting = Wake(self.core.driver)
         relay.wake_up = waiting.wake
         try:
             while True:

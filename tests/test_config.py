@@ -136,6 +136,7 @@ def test_every_field_is_documented_in_the_code_and_in_the_reference() -> None:
         "rtpengine": config_module.RtpengineConfig,
         "dispatch": config_module.DispatchConfig,
         "media": config_module.MediaConfig,
+        "nodes": config_module.NodesConfig,
         "users": config_module.UserConfig,
         "carrier": config_module.CarrierConfig,
         "timers": config_module.TimerConfig,

@@ -6,18 +6,24 @@ process). A *pair* is a run of our proxy and, right after it, a run of the peer.
 pairs' ratios, with the least and the greatest.
 
     sipp caller 127.0.0.8 -> proxy 127.0.0.2:5060 -> sipp callee 127.0.0.9:5060      INVITE 180 200 ACK BYE 200
-                                   | ng (mode P3)
-                                   rtpengine 127.0.0.1:2223, a fresh one for each run
+                                   | ng (modes P3, P4)          | LAN 127.0.0.3:5080 (mode P4)
+                                   rtpengine 127.0.0.1:2223     B2BUA 127.0.0.7:5060
 
+- `modes`      what is measured: loads and bars
 - `processes`  starts and ends daemons, reads the CPU of a process tree, waits for ports
 - `sipp`       the load and its counters
-- `node`       the rtpengine of mode P3 and its totals
+- `node`       the rtpengine, a fresh one for each run, and its totals
+- `b2bua`      the B2BUA of P4, and its totals
+- `build`      which build of our proxy runs
 - `sides`      what is compared: configuration and command line of each proxy (the only place that knows them)
-- `runs`       one run, from empty namespace to figures
+- `stage`      all of these, started in order around one load
+- `delay`      how long an INVITE takes, from packets on the loopback
+- `runs`       one run, from empty stage to figures
 - `pairs`      pure: what spoils a run, which peer is best, when a pair is repeated, the ratio
-- `report`     the lines printed and docs/performance.md
-- `profiling`  one run of our side under cProfile; `profiled` is what runs inside that process
+- `memory`     before and after a million relays and 100,000 calls
+- `profiling`  our side under cProfile and sampled; `profiled` is what runs inside that process, `flame` draws
+- `report`     the lines printed and the parts of docs/performance.md; `page` puts them there, `plot` draws
 
 A figure is the user and system time of the proxy's whole process tree over the calls done. It counts only when every
-call succeeded, sipp saw no retransmission and, in P3, the node counted one offer, one answer and one delete a call.
+call succeeded, nothing was retransmitted and the node and the B2BUA counted every call.
 """

@@ -1,6 +1,6 @@
-"""The rtpengine of one P3 run: userspace only, no delay before ports are free again, and its own totals read over ng.
+"""The rtpengine of one run: userspace only, no delay before ports are free again, and its own totals read over ng.
 
-The figures of a run count only when the node itself saw one offer, one answer and one delete for every call: with
+The figures of a run count only when the node itself saw as many offers, answers and deletes as the calls owe it: with
 Debian's defaults (delete-delay 30 s, a small port range) the ports run out after some 2,500 calls and the rest go
 unanchored without a single error in sipp. A retransmitted command (same cookie) is answered from the node's cache and
 not counted again.
@@ -32,13 +32,15 @@ class NodeTotals:
     deletes: int
     errors: int
 
-    def complaint(self, calls: int) -> str:
-        """Why these totals do not prove that every one of `calls` calls was anchored; "" when they do."""
-        if (self.offers, self.answers, self.deletes, self.errors) == (calls, calls, calls, 0):
+    def complaint(self, calls: int, anchors: int = 1) -> str:
+        """Why these totals do not prove that every one of `calls` calls was anchored, `anchors` times; "" when they
+        do."""
+        wanted = calls * anchors
+        if (self.offers, self.answers, self.deletes, self.errors) == (wanted, wanted, wanted, 0):
             return ""
         return (
             f"the node counted {self.offers} offers, {self.answers} answers, {self.deletes} deletes "
-            f"and {self.errors} errors for {calls} calls"
+            f"and {self.errors} errors for {calls} calls with {anchors} anchor{'s' * (anchors > 1)} each"
         )
 
 

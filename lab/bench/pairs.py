@@ -19,7 +19,8 @@ REPEATS = 3
 @dataclass(frozen=True)
 class Run:
     """Figures of one run. `cpu_us`: microseconds of CPU per call, `system_us` of them in the kernel. `complaint`: what
-    the node's totals contradict."""
+    else than sipp says that the figures do not count. `rate`: calls a second really made. `p50_us`, `p99_us`: delay of
+    the INVITE in microseconds, where that is measured. `note`: something to print beside the figures."""
 
     side: str
     calls: int
@@ -28,6 +29,15 @@ class Run:
     cpu_us: float
     complaint: str = ""
     system_us: float = 0.0
+    rate: float = 0.0
+    p50_us: float = 0.0
+    p99_us: float = 0.0
+    note: str = ""
+
+    @property
+    def figure(self) -> float:
+        """What is compared: the median delay where delays are measured, else CPU per call. Microseconds."""
+        return self.p50_us or self.cpu_us
 
     @property
     def spoiled(self) -> str:
@@ -44,7 +54,11 @@ class Run:
     def __str__(self) -> str:
         verdict = f"  left out: {self.spoiled}" if self.spoiled else ""
         share = f"{self.cpu_us:.0f} us a call ({self.system_us:.0f} in the kernel)"
-        return f"{self.side}: {share}, {self.calls - self.failed} of {self.calls} calls{verdict}"
+        if self.p50_us:
+            share += f", delay p50 {self.p50_us:.0f} us p99 {self.p99_us:.0f} us"
+        rate = f" at {self.rate:.0f} a second" if self.rate else ""
+        note = f", {self.note}" if self.note else ""
+        return f"{self.side}: {share}, {self.calls - self.failed} of {self.calls} calls{rate}{note}{verdict}"
 
 
 class Named(Protocol):
@@ -59,29 +73,31 @@ SideT = TypeVar("SideT", bound=Named)
 
 @dataclass
 class Result:
-    """Outcome of one mode. `invalid` says why there is no ratio; `spoiled` counts pairs thrown out."""
+    """Outcome of one mode. `invalid` says why there is no ratio; `spoiled` counts pairs thrown out, `retransmissions`
+    those of all pairs, thrown out or not."""
 
     mode: str
     peer: str = ""
     scan: list[Run] = field(default_factory=list)
     pairs: list[tuple[Run, Run]] = field(default_factory=list)
     spoiled: int = 0
+    retransmissions: int = 0
     invalid: str = ""
 
     @property
     def ratios(self) -> list[float]:
         """Ours over peer, one a pair that counted."""
-        return [ours.cpu_us / peer.cpu_us for ours, peer in self.pairs]
+        return [ours.figure / peer.figure for ours, peer in self.pairs]
 
     @property
     def ours_us(self) -> float | None:
-        """Median of our side over the pairs that counted, in microseconds a call."""
-        return median(ours.cpu_us for ours, _ in self.pairs) if self.pairs else None
+        """Median figure of our side over the pairs that counted, in microseconds."""
+        return median(ours.figure for ours, _ in self.pairs) if self.pairs else None
 
     @property
     def peer_us(self) -> float | None:
-        """Median of the peer over the pairs that counted, in microseconds a call."""
-        return median(peer.cpu_us for _, peer in self.pairs) if self.pairs else None
+        """Median figure of the peer over the pairs that counted, in microseconds."""
+        return median(peer.figure for _, peer in self.pairs) if self.pairs else None
 
     @property
     def ratio(self) -> float | None:
@@ -101,7 +117,7 @@ def choose_peer(
             runs.append(figures)
             tell(f"scan   {figures}")
             if not figures.spoiled:
-                good.append((figures.cpu_us, index))
+                good.append((figures.figure, index))
             if not figures.retransmissions or figures.failed:
                 break
     return (candidates[min(good)[1]] if good else None), runs
@@ -126,6 +142,7 @@ def compare(
         for attempt in range(1 + REPEATS):
             pair = (run(ours), run(peer))
             spoiled = "; ".join(f"{figures.side}: {figures.spoiled}" for figures in pair if figures.spoiled)
+            result.retransmissions += sum(figures.retransmissions for figures in pair)
             again = f" (repeat {attempt})" if attempt else ""
             for figures in pair:
                 tell(f"pair {number}{again}  {figures}")

@@ -79,7 +79,14 @@ def udp_bound(address: str, port: int) -> bool:
 class Daemon:
     """One child process in a session of its own, logging to a file. Use as a context manager."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], log: Path, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        log: Path,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("wb") as out:
@@ -89,6 +96,7 @@ class Daemon:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
+                env=env,
                 start_new_session=True,
             )
 

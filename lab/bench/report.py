@@ -1,6 +1,7 @@
-"""What a bench says: one line a mode for people and scripts, and docs/performance.md.
+"""What a bench says: one line a mode for people and scripts, and the parts of docs/performance.md.
 
-The line is `bench P2 ours_us=310 peer_us=402 ratio=0.77 ...`; with no valid result `ratio=invalid` and the reason last.
+The line is `bench P2 ours_us=310 peer_us=402 ratio=0.77 min=... max=... bar=0.7 missed ...`; with no valid result
+`ratio=invalid` and the reason last. A mode of delays has p50 and p99 of both in place of the ratio.
 """
 
 import os
@@ -8,46 +9,66 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from statistics import median
 
-from lab.bench.pairs import Result
-from lab.bench.sides import MODES
+from lab.bench.build import Build
+from lab.bench.memory import Outcome
+from lab.bench.modes import MODES
+from lab.bench.pairs import Result, Run
+from lab.bench.profiling import Profile, dearest
 from lab.bench.sipp import Load
 
-TEXT = """\
-# Performance
-
-CPU per call of the proxy beside Kamailio with the same work in the same run, measured by `make bench`, which
-rewrites this file. Only the ratios say something: the microseconds are those of one machine on one day.
-
+RESULTS = """\
 - Date: {day}
 - Machine: {machine}
 - Versions: {versions}
-- Load: {calls} calls a run at {rate} calls a second; a call is INVITE 180 200 ACK BYE 200 with Record-Route honoured
-- CPU read {settle:.0f} s after the load, when the proxy had come to rest
+- Our build: {build}
+- A call is INVITE 180 200 ACK BYE 200 with Record-Route honoured; CPU read {settle:.0f} s after the load, when the
+  proxy had come to rest
 
 ## Result
 
-| mode | ours, us a call | peer, us a call | ratio (median) | least - greatest | pairs | thrown out |
-|---|---|---|---|---|---|---|
-{results}
+Only the ratios say something: the microseconds are those of one machine on one day.
 
-## How it is measured
+{ratios}
 
-Both proxies run on loopback in a network namespace of their own, under the same sipp scenarios
-(`lab/bench/scenarios`), in turns: ours, peer, ours, peer. A figure is the user and system time of the proxy's
-whole process tree over the calls of the run; 200 calls before it warm up. The ratio of a mode is the median of
-its pairs. A pair in which a call failed or anything was retransmitted is thrown out and repeated at most three
-times; after that the mode has no ratio. In P3 a run counts only when rtpengine itself saw one offer, one answer
-and one delete a call. The peer is Kamailio's best of `children` 1, 2 and 4; a setting with failed calls is left
-out.
+![The ratios of each mode with their bars](performance.svg)
 
-## Kamailio's settings
+{delays}## Kamailio's settings
 
 {scan}
 
 ## Pairs
 
 {pairs}
+"""
+
+DELAYS = """\
+## Added delay
+
+From the INVITE's delivery to the proxy to its delivery to the callee, by the kernel's time stamps; medians of the
+pairs.
+
+{rows}
+
+"""
+
+MEMORY = """\
+## Memory
+
+Of our proxy ({build}, {day}), before and after, both times at rest; before came a load of the same kind that brought it
+to the most calls at once it would ever hold. Objects and blocks are counted after a collection.
+
+{rows}
+"""
+
+PROFILE = """\
+## Where the time goes
+
+Our side under cProfile (pure Python, {day}): microseconds of CPU and calls per SIP call. cProfile makes every call
+dearer: read proportions. The flame graphs are sampled and have no such bias.
+
+{parts}
 """
 
 
@@ -62,36 +83,105 @@ def machine() -> str:
     return f"{cores} cores, {models[0] if models else 'CPU model unknown'}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"
-
-
-def line(result: Result, load: Load) -> str:
-    """The one line of a mode."""
-    head = f"bench {result.mode} ours_us={_number(result.ours_us)} peer_us={_number(result.peer_us)}"
-    tail = f"pairs={len(result.pairs)} repeated={result.spoiled} rate={load.rate} calls={load.calls}"
-    if result.ratio is None:
-        return f"{head} ratio=invalid {tail} reason={result.invalid!r}"
-    spread = f"min={min(result.ratios):.2f} max={max(result.ratios):.2f}"
-    return f"{head} ratio={result.ratio:.2f} {spread} {tail} peer={result.peer!r}"
-
-
 @dataclass(frozen=True)
 class Context:
-    """What a reader needs to judge the figures: when, where, with what."""
+    """What a reader needs to judge the figures: when, where, with what. `loads` by name of mode."""
 
     day: date
     machine: str
     versions: str
-    load: Load
+    build: Build | None
+    loads: dict[str, Load]
     settle: float
 
 
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _delay(runs: Sequence[Run]) -> tuple[float, float]:
+    """Median p50 and median p99 of these runs."""
+    return median(run.p50_us for run in runs), median(run.p99_us for run in runs)
+
+
+def _sides(result: Result) -> tuple[list[Run], list[Run]]:
+    return [ours for ours, _ in result.pairs], [peer for _, peer in result.pairs]
+
+
+def verdict(result: Result) -> str:
+    """`reached` or `missed`; "" for a mode without a bar or a ratio."""
+    bar = MODES[result.mode].bar
+    if bar is None or result.ratio is None:
+        return ""
+    return "reached" if result.ratio <= bar else "missed"
+
+
+def line(result: Result, load: Load) -> str:
+    """The one line of a mode."""
+    mode = MODES[result.mode]
+    tail = (
+        f"pairs={len(result.pairs)} repeated={result.spoiled} retransmissions={result.retransmissions} "
+        f"rate={load.rate} calls={load.calls}"
+    )
+    if result.ratio is None:
+        return f"bench {result.mode} ratio=invalid {tail} reason={result.invalid!r}"
+    if mode.delay:
+        (ours50, ours99), (peer50, peer99) = map(_delay, _sides(result))
+        head = f"ours_p50_us={ours50:.0f} ours_p99_us={ours99:.0f} peer_p50_us={peer50:.0f} peer_p99_us={peer99:.0f}"
+        return f"bench {result.mode} {head} {tail} peer={result.peer!r}"
+    head = f"ours_us={_number(result.ours_us)} peer_us={_number(result.peer_us)} ratio={result.ratio:.2f}"
+    spread = f"min={min(result.ratios):.2f} max={max(result.ratios):.2f}"
+    bar = "" if mode.bar is None else f"bar={mode.bar} {verdict(result)} "
+    return f"bench {result.mode} {head} {spread} {bar}{tail} peer={result.peer!r}"
+
+
+def _ratio_rows(results: Sequence[Result], loads: dict[str, Load]) -> list[str]:
+    rows = [
+        "| mode | calls a second | ours, us a call | peer, us a call | ratio (median) | least - greatest | bar | pairs "
+        "| thrown out | retransmissions |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        mode = MODES[result.mode]
+        if mode.delay and result.ratio is not None:
+            continue
+        ratio, spread = "invalid", result.invalid
+        if result.ratio is not None:
+            ratio, spread = f"**{result.ratio:.2f}**", f"{min(result.ratios):.2f} - {max(result.ratios):.2f}"
+        bar = "-" if mode.bar is None else f"{mode.bar} {verdict(result)}".strip()
+        rows.append(
+            f"| {mode.name}: {mode.words} | {_held(result, loads[mode.name])} | {_number(result.ours_us)} "
+            f"| {_number(result.peer_us)} ({result.peer or 'none'}) | {ratio} | {spread} | {bar} "
+            f"| {len(result.pairs)} | {result.spoiled} | {result.retransmissions} |"
+        )
+    return rows
+
+
+def _held(result: Result, load: Load) -> str:
+    """The load asked for, and the least that a counted run held."""
+    rates = [run.rate for pair in result.pairs for run in pair]
+    return f"{load.rate} (held {min(rates):.0f})" if rates else f"{load.rate}"
+
+
+def _delay_part(results: Sequence[Result]) -> str:
+    rows = ["| mode | calls a second | side | p50, us | p99, us |", "|---|---|---|---|---|"]
+    for result in results:
+        mode = MODES[result.mode]
+        if not mode.delay or not result.pairs:
+            continue
+        for runs in _sides(result):
+            p50, p99 = _delay(runs)
+            rows.append(
+                f"| {mode.name} | {min(run.rate for run in runs):.0f} | {runs[0].side} | {p50:.0f} | {p99:.0f} |"
+            )
+    return DELAYS.format(rows="\n".join(rows)) if len(rows) > 2 else ""
+
+
 def _scan_rows(results: Sequence[Result]) -> list[str]:
-    rows = ["| mode | setting | us a call | counted |", "|---|---|---|---|"]
+    rows = ["| mode | setting | us | counted |", "|---|---|---|---|"]
     for result in results:
         for run in result.scan:
-            rows.append(f"| {result.mode} | {run.side} | {run.cpu_us:.0f} | {run.spoiled or 'yes'} |")
+            rows.append(f"| {result.mode} | {run.side} | {run.figure:.0f} | {run.spoiled or 'yes'} |")
     return rows
 
 
@@ -100,33 +190,48 @@ def _pair_rows(results: Sequence[Result]) -> list[str]:
     for result in results:
         for number, (ours, peer) in enumerate(result.pairs, 1):
             rows.append(
-                f"| {result.mode} | {number} | {ours.cpu_us:.0f} | {peer.cpu_us:.0f} "
-                f"| {ours.cpu_us / peer.cpu_us:.2f} |"
+                f"| {result.mode} | {number} | {ours.figure:.0f} | {peer.figure:.0f} "
+                f"| {ours.figure / peer.figure:.2f} |"
             )
     return rows
 
 
-def _result_row(result: Result) -> str:
-    ratio, spread = "invalid", result.invalid
-    if result.ratio is not None:
-        ratio, spread = f"**{result.ratio:.2f}**", f"{min(result.ratios):.2f} - {max(result.ratios):.2f}"
-    what = MODES.get(result.mode, "")
-    return (
-        f"| {result.mode}: {what} | {_number(result.ours_us)} | {_number(result.peer_us)} ({result.peer or 'none'}) "
-        f"| {ratio} | {spread} | {len(result.pairs)} | {result.spoiled} |"
-    )
-
-
-def markdown(results: Sequence[Result], context: Context) -> str:
-    """The text of docs/performance.md."""
-    return TEXT.format(
+def results_part(results: Sequence[Result], context: Context) -> str:
+    """The part `results` of the page."""
+    return RESULTS.format(
         day=context.day.isoformat(),
         machine=context.machine,
         versions=context.versions,
-        calls=context.load.calls,
-        rate=context.load.rate,
+        build=context.build or "none: Kamailio on both sides",
         settle=context.settle,
-        results="\n".join(_result_row(result) for result in results),
+        ratios="\n".join(_ratio_rows(results, context.loads)),
+        delays=_delay_part(results),
         scan="\n".join(_scan_rows(results)),
         pairs="\n".join(_pair_rows(results)),
     )
+
+
+def memory_part(outcomes: Sequence[Outcome], day: date, build: Build) -> str:
+    """The part `memory` of the page."""
+    rows = [
+        "| load | resident, kB | objects | blocks | retransmissions | flat |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {one.what} | {one.before.rss_kb} -> {one.after.rss_kb} | {one.before.objects} -> {one.after.objects} "
+            f"| {one.before.blocks} -> {one.after.blocks} | {one.retransmissions} | {one.complaint or 'yes'} |"
+            for one in outcomes
+        ),
+    ]
+    return MEMORY.format(build=build, day=day.isoformat(), rows="\n".join(rows))
+
+
+def profile_part(profiles: Sequence[Profile], day: date, rows: int = 15) -> str:
+    """The part `profile` of the page; the flame graphs are linked beside it."""
+    parts = []
+    for profile in profiles:
+        lines = [f"### {profile.mode.name}: {profile.mode.words}", "", f"[Flame graph]({profile.flame.name})", ""]
+        lines += ["| own | with callees | calls | function |", "|---|---|---|---|"]
+        for own, cumulative, count, where in dearest(profile.dump, profile.calls, rows):
+            lines.append(f"| {own:.1f} | {cumulative:.1f} | {count:.2f} | `{where}` |")
+        parts.append("\n".join(lines))
+    return PROFILE.format(day=day.isoformat(), parts="\n\n".join(parts))

@@ -28,17 +28,18 @@ class Load:
 
     @property
     def patience(self) -> float:
-        """Seconds after which the load is given up: its own length and a minute."""
-        return self.calls / self.rate + 60.0
+        """Seconds after which the load is given up: its own length and 20; a call still open then has failed anyway."""
+        return self.calls / self.rate + 20.0
 
 
 @dataclass(frozen=True)
 class Counters:
-    """Totals of one load, both ends together."""
+    """Totals of one load, both ends together; `rate` is the calls a second the caller really made."""
 
     succeeded: int
     failed: int
     retransmissions: int
+    rate: float = 0.0
 
 
 def read_last_row(path: Path) -> dict[str, str]:
@@ -67,7 +68,7 @@ def counters(folder: Path, caller_pid: int, callee_pid: int, calls: int) -> Coun
         count_retransmissions(read_last_row(folder / f"{name}_{pid}_counts.csv"))
         for name, pid in (("caller", caller_pid), ("callee", callee_pid))
     )
-    return Counters(succeeded, calls - succeeded, retransmissions)
+    return Counters(succeeded, calls - succeeded, retransmissions, float(caller["CallRate(C)"]))
 
 
 def _command(name: str, address: str, load: Load) -> list[str | Path]:
@@ -91,12 +92,13 @@ def start_callee(load: Load, folder: Path) -> Daemon:
     return callee
 
 
-def drive(load: Load, folder: Path) -> Counters:
-    """Run the whole load through the proxy and return its totals. Files go to `folder`."""
+def drive(load: Load, folder: Path, called: str = CALLEE) -> Counters:
+    """Run the whole load through the proxy and return its totals. Files go to `folder`. `called`: the address in the
+    Request-URI: the callee's, or the proxy's own when the proxy has to find the callee."""
     with start_callee(load, folder) as callee:
         command = [
             *_command("caller", CALLER, load),
-            *(f"{CALLEE}:{PORT}", "-rsa", f"{PROXY}:{PORT}", "-s", "service"),
+            *(f"{called}:{PORT}", "-rsa", f"{PROXY}:{PORT}", "-s", "service"),
             *("-r", str(load.rate), "-d", "0", "-l", "100000"),
         ]
         with Daemon("sipp caller", command, folder / "caller.log", folder) as caller:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from lab.scenario import Scenario
 from lab.scenarios.basic import EarlyMedia, LateOffer, NatBoth, NatCaller, PlainCall
+from lab.scenarios.crowd import NodeDies500Calls
 from lab.scenarios.endings import Busy, Cancel
+from lab.scenarios.failover import (
+    NodeDiesDuringSetup,
+    NodeDiesMidCall,
+    NodeLoadLimit,
+    NodeRestartsMidCall,
+    NodeStalls300ms,
+)
 from lab.scenarios.forked import ForkedCallee
 from lab.scenarios.hold import HoldBothSides
+from lab.scenarios.moves import GlareDuringReanchor, ReinviteRefused
+from lab.scenarios.partitions import ControlPartition, DrainEvacuate, HalfDeadNode
+from lab.scenarios.restarts import ProxyKilledMidCall, ProxyKilledNodeDies
 from lab.scenarios.switches import FreeswitchDeadNextOne, FreeswitchSilentNextOne
 from lab.scenarios.trouble import (
     CancelCrossesAnswer,
@@ -16,7 +27,6 @@ from lab.scenarios.trouble import (
     LossySignalling,
     ManyAtOnce,
     NoMediaNode,
-    ReinviteRefused,
     UnknownCallee,
 )
 
@@ -41,6 +51,18 @@ ALL: tuple[type[Scenario], ...] = (
     ManyAtOnce,
     NoMediaNode,
     LossySignalling,
+    NodeDiesMidCall,
+    NodeDies500Calls,
+    NodeStalls300ms,
+    NodeRestartsMidCall,
+    NodeDiesDuringSetup,
+    NodeLoadLimit,
+    ControlPartition,
+    DrainEvacuate,
+    ProxyKilledMidCall,
+    ProxyKilledNodeDies,
+    HalfDeadNode,
+    GlareDuringReanchor,
 )
 
 

@@ -1,21 +1,23 @@
 """The backend of the control API: sessions, nodes and counters of a running proxy as schema objects.
 
-Reads the media table (the sessions), the sampler (their last counters, the nodes' statistics) and the ng clients; it
-changes nothing. `sessions()` yields lazily from a snapshot, so the server can pause between slices while calls come
-and go. `describe` tells the sampler what to ask about a session; it is here because roles are decided here: the
-caller is the phone of leg A, the callee the phone that answered (while nobody has, the one tried last).
+Reads the media table (the sessions), the sampler (their last counters), the watch (the nodes) and the ng clients; what
+changes nodes is `administration`'s. `sessions()` yields lazily from a snapshot, so the server can pause between slices
+while calls come and go. `describe` tells the sampler what to ask about a session; it is here because roles are decided
+here: the caller is the phone of leg A, the callee the phone that answered (while nobody has, the one tried last).
 """
 
 import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import trio
 
 from ng_protocol import Client, NgError, NgLostCall, Query
 from proxy.control import schema, streams
-from proxy.media.sampler import Sample, Sampler, Subject
+from proxy.control.administration import NodeAdministration
+from proxy.media.sampler import NodeSample, Sample, Sampler, Subject
 from proxy.media.session import Leg, Party, Session
 
 Roles = dict[str, tuple[str, str]]
@@ -34,6 +36,7 @@ class ProxyBackend:
         sampler: Sampler[Session],
         counters: Callable[[], schema.Stats] = dict,
         *,
+        administration: NodeAdministration | None = None,
         clock: Callable[[], float] = trio.current_time,
         epoch: Callable[[], float] = time.time,
     ) -> None:
@@ -43,6 +46,7 @@ class ProxyBackend:
         self._clients = clients
         self._sampler = sampler
         self._counters = counters
+        self._administration = administration
         self._clock = clock
         self._epoch = epoch
         self._started = clock()
@@ -81,19 +85,28 @@ class ProxyBackend:
         now = self._clock()
         infos = []
         for name, client in self._clients.items():
-            sample = samples.get(name)
-            infos.append(
-                streams.node_info(
-                    name,
-                    client.address,
-                    sample.statistics if sample else None,
-                    client.statistics(),
-                    sessions=ours[name],
-                    age_s=now - sample.at if sample and sample.at is not None else None,
-                    last_error=sample.error if sample else None,
-                )
+            sample = samples.get(name) or NodeSample()
+            watched = self._administration.watched(name) if self._administration is not None else None
+            at = watched.statistics_at if watched is not None else sample.at
+            info = streams.node_info(
+                name,
+                client.address,
+                watched.statistics if watched is not None else sample.statistics,
+                client.statistics(),
+                sessions=ours[name],
+                age_s=now - at if at is not None else None,
+                last_error=sample.error,
             )
+            if self._administration is not None:
+                self._administration.describe(info)
+            infos.append(info)
         return infos
+
+    async def administer(self, method: str, params: Any) -> object:
+        """A method of `node_schema.METHODS`. Raises ControlError."""
+        if self._administration is None:
+            raise schema.ControlError("refused", "this proxy has no media nodes to administer")
+        return await self._administration.call(method, params)
 
     def stats(self) -> schema.Stats:
         """The proxy's own counters, the sampler's as `sampler_*`, and how many sessions there are."""

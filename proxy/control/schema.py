@@ -20,6 +20,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from proxy.control import node_schema
+
 API = 1
 """Version of the schema, told by `hello`."""
 
@@ -29,9 +31,10 @@ MAX_LINE = 1024 * 1024
 MAX_CANDIDATES = 10
 """An `ambiguous` error names at most this many sessions."""
 
-ErrorCode = Literal["not_found", "ambiguous", "bad_request", "internal", "node"]
-"""`not_found` and `ambiguous`: the session asked for; `bad_request`: the line, method or parameters; `internal`: a
-fault of the proxy, logged there; `node`: rtpengine did not answer or refused."""
+ErrorCode = Literal["not_found", "ambiguous", "bad_request", "internal", "node", "refused"]
+"""`not_found` and `ambiguous`: the session or node asked for; `bad_request`: the line, method or parameters;
+`internal`: a fault of the proxy, logged there; `node`: rtpengine did not answer or refused; `refused`: a change that
+cannot be made as things are."""
 
 RequestId = int | str | None
 
@@ -170,7 +173,11 @@ class SessionDetail(msgspec.Struct, kw_only=True):
 class NodeInfo(msgspec.Struct, kw_only=True):
     """One rtpengine node. Fields that are None were never learned.
 
-    `state`: up, down (its last command went unanswered) or unknown (not asked yet).
+    `state`: what is seen of it: up, suspect, partitioned, down, half-dead, or unknown (not asked yet); straight from a
+    node: up. `admin`: what the operator wants: active, draining, disabled; `why`: the evidence for a state that is not
+    up. `leaving`: it was removed and goes when its last call has ended. `tier`, `weight`, `set`, `labels`: as
+    configured; `generation`: restarts seen. `canary`: heard, silent, none (not made, or turned off). `owed`: deletes to
+    be sent when it answers again. `packet_rate`: RTP packets per second it relays.
     `sessions`: of this proxy; `node_sessions`: what the node counts itself (with those of other controllers and those
     in delete-delay); `rtt_ms`: smoothed; `ports_free`: on its fullest interface; `ports_used`: on all of them;
     `offers`, `answers`, `deletes`: commands it counted since its start; `errors`: commands it answered with an error;
@@ -193,6 +200,17 @@ class NodeInfo(msgspec.Struct, kw_only=True):
     failures: int | None = None
     statistics_age_s: float | None = None
     last_error: str | None = None
+    admin: str | None = None
+    why: str | None = None
+    leaving: bool = False
+    tier: int | None = None
+    weight: float | None = None
+    set: str = ""
+    labels: list[str] = []
+    generation: int | None = None
+    canary: str | None = None
+    owed: int | None = None
+    packet_rate: int | None = None
 
 
 Stats = dict[str, int | float]
@@ -240,7 +258,7 @@ class SessionParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     id: str
 
 
-Params = NoParams | SessionsParams | SessionParams
+Params = NoParams | SessionsParams | SessionParams | node_schema.NodeRequest
 
 METHODS: dict[str, type[Params]] = {
     "hello": NoParams,
@@ -248,6 +266,7 @@ METHODS: dict[str, type[Params]] = {
     "session": SessionParams,
     "nodes": NoParams,
     "stats": NoParams,
+    **node_schema.METHODS,
 }
 
 

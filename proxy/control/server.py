@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import trio
 
-from proxy.control import schema
+from proxy.control import node_schema, schema
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,9 @@ class Backend(Protocol):
 
     def stats(self) -> schema.Stats:
         """Counters of the whole proxy."""
+
+    async def administer(self, method: str, params: Any) -> object:
+        """A method of `node_schema.METHODS`."""
 
 
 class ControlSocketError(Exception):
@@ -182,6 +185,8 @@ class ControlServer:
                 return self._backend.nodes()
             case "stats":
                 return self._backend.stats() | self.statistics()
+        if request.method in node_schema.METHODS:
+            return await self._backend.administer(request.method, request.params)
         raise AssertionError(f"method {request.method} is in schema.METHODS but has no branch here")
 
     async def _sessions(self, params: schema.SessionsParams) -> msgspec.Raw:

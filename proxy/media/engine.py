@@ -5,21 +5,24 @@ no checkpoint. The first offer of a session chooses the node: nodes are tried in
 (set-up of the same INVITE), later commands go to that node only. Each success updates the parties: an offer adds a
 rendition to its author, an answer links the two, so the state here mirrors what the daemon holds.
 
+A node gets one retransmission interval for a first offer while there is another one to try, so a node that has just
+died delays a call by that much at most. One that timed out may have executed the offer all the same, so it is sent a
+delete nobody waits for; like every delete, it is owed to a node that cannot be reached (`Pool.delete`).
+
 A command that fails because of its node, of a session that exists already, waits for the session to be moved to another
 node (`Rescuer`) and is sent again there, an answer after its offer.
-
-A node that timed out at set-up may have executed the offer all the same, so it is sent a delete nobody waits for.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import trio
 
-from ng_protocol import Answer, Client, Delete, NgBadReply, NgError, NgLostCall, NgTimeout, Offer, OfferReply
+from ng_protocol import Answer, Client, Command, Delete, NgBadReply, NgError, NgLostCall, NgTimeout, Offer, OfferReply
+from proxy.driver import Driver, Wake
 
 from .policy import RTP, Policy, plain_view
 from .pool import Pool
@@ -27,6 +30,7 @@ from .session import Party, Rendition, Session
 from .table import MediaTable
 
 _log = logging.getLogger(__name__)
+ReplyT = TypeVar("ReplyT")
 
 RESCUES = 3
 """How often a command is sent again because its session was moved meanwhile."""
@@ -60,7 +64,8 @@ async def _turn(session: Session) -> None:
 class Engine:
     """ng commands on behalf of sessions. `clock`: monotonic seconds; `epoch`: seconds since 1970.
 
-    `setup_timeout`: seconds a node gets for a first offer when there is another one to try.
+    `setup_timeout`: seconds a node gets for a first offer when there is another one to try; more when its measured
+    retransmission interval is longer.
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class Engine:
         table: MediaTable,
         clock: Callable[[], float],
         epoch: Callable[[], float],
-        setup_timeout: float = 0.8,
+        setup_timeout: float = 0.25,
     ) -> None:
         self.pool = pool
         self.policy = policy
@@ -79,6 +84,18 @@ class Engine:
         self.epoch = epoch
         self.setup_timeout = setup_timeout
         self.rescuer: Rescuer | None = None
+        self.driver: Driver | None = None
+
+    async def ask(self, client: Client, command: Command[ReplyT], timeout: float | None = None) -> ReplyT:
+        """The reply to a command; like ``client.request``, but a story need not be a trio task to wait for it."""
+        if self.driver is None:
+            return await client.request(command, timeout)
+        wake = Wake(self.driver)
+        client.begin(command, wake.wake, timeout)
+        reply = await wake.wait()
+        if isinstance(reply, NgError):
+            raise reply
+        return cast("ReplyT", reply)
 
     def note(self, session: Session, text: str) -> None:
         session.note(self.epoch(), text)
@@ -94,7 +111,7 @@ class Engine:
                 if not session.node:
                     reply = await self._first(session, command)
                 else:
-                    reply = await self._client(session).request(command)
+                    reply = await self.ask(self._client(session), command)
                 break
             except (NgError, NoNode) as error:
                 failure = error
@@ -126,7 +143,7 @@ class Engine:
             try:
                 if offered is not None and offered.call != call:
                     continue  # it moved while this command waited for its turn
-                reply = await self._client(session).request(self.answer_command(offerer, answerer, sdp))
+                reply = await self.ask(self._client(session), self.answer_command(offerer, answerer, sdp))
                 break
             except (NgError, NoNode) as error:
                 failure = error
@@ -243,9 +260,9 @@ class Engine:
         failure: NgError | None = None
         for position, name in enumerate(names):
             client = self.pool.client(name)
-            timeout = self.setup_timeout if position + 1 < len(names) else None
+            timeout = max(self.setup_timeout, client.rto) if position + 1 < len(names) else None
             try:
-                reply = await client.request(command, timeout=timeout)
+                reply = await self.ask(client, command, timeout)
             except NgError as error:
                 if not (error.try_another_node or isinstance(error, NgBadReply)):
                     raise

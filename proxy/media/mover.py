@@ -12,8 +12,8 @@ A command of a session whose node turns out to be gone before anybody said so st
 is repeated on the new node. Commands under way to a lost node are ended at once (`Client.abandon`), so that nobody
 waits for a timeout.
 
-Times are monotonic seconds; timers are kept by one task, `run`. Every batch ends in one report: moved, given up, how
-long it took.
+Times are monotonic seconds; timers are kept by one task, `run`. Every batch ends in one event: how many calls moved and
+were given up, and how long it took.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import Protocol
 import trio
 
 from .anchor import Anchor
+from .nodes import NodeEvent, PlannedMove
 from .reanchor import Move, Teller
 from .sampler import Sample
 from .session import Session
@@ -50,9 +51,6 @@ LOST_LIMIT = 3
 RECENT = 30.0
 """Seconds without packets after which a call that its node has forgotten is taken for dead, not anchored again."""
 
-Report = Callable[[str, str, str, int], None]
-"""Told of what happened: node, what, what was decided, number of calls."""
-
 
 class Store(Protocol):
     """Where sessions survive. `dirty` marks one; `commit` returns when it, and what else is dirty, is durable."""
@@ -62,8 +60,8 @@ class Store(Protocol):
     async def commit(self, session: Session) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedMove:
+@dataclass(slots=True)
+class Planned:
     """One line of a plan: a session, and the node it would go to, "" for none. `note`: what is known about it."""
 
     session_id: str
@@ -124,7 +122,7 @@ Evacuation = Batch
 
 
 class Mover:
-    """Moves the sessions of one anchor. `own`: the relay's side. `report`: see `Report`; the log when None.
+    """Moves the sessions of one anchor. `own`: the relay's side. How a batch ended is an event of the pool's.
 
     `lost(session)`: what becomes of a session that is not worth anchoring again; `rate`, `evacuation_rate`: sessions
     per second; `in_flight`: waiting for a node at a time.
@@ -136,7 +134,6 @@ class Mover:
         own: Teller,
         *,
         store: Store | None = None,
-        report: Report | None = None,
         lost: Callable[[Session], None] | None = None,
         rate: float = RATE,
         evacuation_rate: float = EVACUATION_RATE,
@@ -151,7 +148,6 @@ class Mover:
         self.rng = rng or random.Random()
         self.patience = patience
         self.stats: Counter[str] = Counter()
-        self._report = report
         self._lost = lost
         self._in_flight = in_flight
         self._lanes = (_Lane(rate), _Lane(evacuation_rate))
@@ -202,10 +198,10 @@ class Mover:
 
     def plan(self, name: str) -> list[PlannedMove]:
         """What `evacuate` would do now, in its order."""
-        planned = []
+        planned: list[PlannedMove] = []
         for session in self._ordered(self._on(name)):
             names = self.engine.pool.choose(f"{session.id}.{session.moves + 2}", self.engine.clock(), without=name)
-            planned.append(PlannedMove(session.id, names[0] if names else "", _note(session)))
+            planned.append(Planned(session.id, names[0] if names else "", _note(session)))
         return planned
 
     def evacuate(self, name: str) -> Evacuation:
@@ -381,10 +377,9 @@ class Mover:
         batch.done.set()
         if self._evacuations.get(batch.node) is batch:
             del self._evacuations[batch.node]
-        if self._report is not None:
-            self._report(batch.node, batch.why, batch.summary(), batch.total)
-        else:
-            _log.warning("node %s: %s; %s", batch.node, batch.why, batch.summary())
+        self.engine.pool.emit(
+            NodeEvent(self.engine.epoch(), batch.node, f"calls moved ({batch.why})", batch.summary(), batch.total)
+        )
 
 
 class _Lane:

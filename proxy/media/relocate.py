@@ -192,6 +192,7 @@ class Relocation:
 
     def _again(self, attempt: int) -> None:
         if attempt == self._attempt and self.asking:
+            self.may_stay = True  # a node that may be chosen after a while is there again, be it the old one
             self.start()
 
     def _leave(self) -> None:

@@ -104,6 +104,7 @@ class SamplerConfig:
     rate: float = 200.0
     in_flight: int = 8
     statistics: float = 10.0
+    """Time between two looks at a node's own numbers; 0: never, somebody else asks for them."""
     scan: float = 1.0
     """How often the list of sessions is looked through for new and ended ones."""
     retry: float = 1.0
@@ -148,6 +149,8 @@ class _Node(Generic[S]):
     work: trio.Event = field(default_factory=trio.Event)
     sample: NodeSample = field(default_factory=NodeSample)
     paused_until: float = 0.0
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """Around the task that serves its queue."""
 
 
 def _ignore(*_: object) -> None:
@@ -185,6 +188,7 @@ class Sampler(Generic[S]):
         self._known: dict[int, _Entry[S]] = {}
         self._heap: list[tuple[float, int, _Entry[S]]] = []
         self._order = count()
+        self._nursery: trio.Nursery | None = None
         self._scans = 0
 
     @property
@@ -195,11 +199,29 @@ class Sampler(Generic[S]):
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Sample until cancelled."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             for node in self._nodes.values():
-                nursery.start_soon(self._ask_in_turn, node, nursery)
-                nursery.start_soon(self._ask_statistics, node)
+                self._start(node, nursery)
             task_status.started()
             await self._schedule()
+
+    def _start(self, node: _Node[S], nursery: trio.Nursery) -> None:
+        nursery.start_soon(self._ask_in_turn, node, nursery)
+        if self.config.statistics:
+            nursery.start_soon(self._ask_statistics, node)
+
+    def add_node(self, name: str, client: NodeClient) -> None:
+        """One more node, from now on."""
+        node = self._nodes[name] = _Node[S](client, trio.CapacityLimiter(self.config.in_flight))
+        if self._nursery is not None:
+            self._start(node, self._nursery)
+
+    def remove_node(self, name: str) -> None:
+        """The node is gone, and no session is on it any more."""
+        node = self._nodes.pop(name)
+        node.scope.cancel()
+        for entry in node.queue:  # of sessions that have moved elsewhere since
+            self._push(entry, trio.current_time())
 
     # Scheduling ------------------------------------------------------------------------------------------------------
 
@@ -251,17 +273,22 @@ class Sampler(Generic[S]):
     async def _ask_in_turn(self, node: _Node[S], nursery: trio.Nursery) -> None:
         """One node's queue, within its budget."""
         gap = 1.0 / self.config.rate
-        while True:
-            while not node.queue:
-                node.work = trio.Event()
-                await node.work.wait()
-            await trio.sleep_until(node.paused_until)
-            entry = node.queue.popleft()
-            if entry.gone:
-                continue
-            await node.slots.acquire_on_behalf_of(entry)
-            nursery.start_soon(self._ask, node, entry)
-            await trio.sleep(gap)
+        with node.scope:
+            while True:
+                while not node.queue:
+                    node.work = trio.Event()
+                    await node.work.wait()
+                await trio.sleep_until(node.paused_until)
+                entry = node.queue.popleft()
+                if entry.gone:
+                    continue
+                try:
+                    await node.slots.acquire_on_behalf_of(entry)
+                except trio.Cancelled:
+                    self._push(entry, trio.current_time())
+                    raise
+                nursery.start_soon(self._ask, node, entry)
+                await trio.sleep(gap)
 
     async def _ask(self, node: _Node[S], entry: _Entry[S]) -> None:
         """One query, from the slot taken to the next due time."""
@@ -348,7 +375,7 @@ class Sampler(Generic[S]):
             log.exception("a callback of the media sampler failed")
 
     async def _ask_statistics(self, node: _Node[S]) -> None:
-        while True:
+        while not node.scope.cancel_called:
             try:
                 node.sample.statistics = await node.client.request(Statistics())
                 node.sample.at = trio.current_time()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -303,7 +303,7 @@ class Moving(Protocol):
     def cancel(self) -> None:
         """The session has ended."""
 
-    async def quiet(self, limit: float) -> None:
+    def quiet(self, limit: float) -> Awaitable[None]:
         """Waits until no re-INVITE of the move is under way, for `limit` seconds at most."""
 
 

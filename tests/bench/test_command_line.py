@@ -7,23 +7,40 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench.__main__ import enter_namespace, main, namespace_command, parse_arguments, worth_keeping
+from lab.bench import plot
+from lab.bench.__main__ import (
+    compared,
+    enter_namespace,
+    load_of,
+    main,
+    namespace_command,
+    parse_arguments,
+    worth_keeping,
+)
+from lab.bench.modes import MODES
 from lab.bench.processes import BenchError
+from lab.bench.sipp import Load
 
 
 def test_defaults() -> None:
     options = parse_arguments([])
-    assert (options.modes, options.pairs, options.rate, options.calls) == (["P2", "P3"], 3, 500, 5000)
+    assert [mode.name for mode in options.modes] == ["P1", "P1_500", "P2", "P3", "P4", "P8"]
+    assert (options.pairs, options.rate, options.calls, options.ours, options.pure) == (5, None, None, None, False)
     assert options.children == [1, 2, 4]
+    assert load_of(MODES["P1"], options) == Load(MODES["P1"].calls, 2000)
 
 
 def test_choices() -> None:
     options = parse_arguments(["--modes", "P3", "--pairs", "5", "--rate", "500", "--calls", "9", "--children", "2"])
-    assert (options.modes, options.pairs, options.rate, options.calls) == (["P3"], 5, 500, 9)
+    assert (options.modes, options.pairs, options.rate, options.calls) == ([MODES["P3"]], 5, 500, 9)
     assert options.children == [2]
+    assert load_of(MODES["P1"], options) == Load(9, 500)
 
 
-@pytest.mark.parametrize("small", [["--modes", "P2"], ["--pairs", "2"], ["--calls", "600"], ["--children", "1"]])
+@pytest.mark.parametrize(
+    "small",
+    [["--modes", "P2"], ["--pairs", "4"], ["--calls", "6000"], ["--rate", "9"], ["--children", "1"]],
+)
 def test_only_a_run_of_full_size_replaces_the_report(small: list[str]) -> None:
     assert worth_keeping(parse_arguments(["--pairs", "5"]))
     assert not worth_keeping(parse_arguments(small))
@@ -33,9 +50,11 @@ def test_only_a_run_of_full_size_replaces_the_report(small: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--modes", "P9"], "unknown mode 'P9'; known: P2, P3"),
+        (["--modes", "P9"], "unknown mode 'P9'; known: P1, P1_500, P2, P3, P4, P8"),
         (["--pairs", "0"], "0 is not 1 or more"),
         (["--rate", "x"], "invalid _positive value: 'x'"),
+        (["--pure", "--ours", "x"], "argument --ours: not allowed with argument --pure"),
+        (["--memory", "--profile"], "argument --profile: not allowed with argument --memory"),
         (["--children", "1,x"], "--children takes numbers with commas between, not '1,x'"),
     ],
 )
@@ -76,4 +95,15 @@ def test_help_runs_as_a_module(repository: Path) -> None:
     command = [sys.executable, "-m", "lab.bench", "--help"]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0
-    assert "--profile" in done.stdout
+    for part in ("--profile", "--memory", "--ours", "P4 the talk's call"):
+        assert part in " ".join(done.stdout.split())
+
+
+def test_a_report_without_its_plot_is_refused_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plot, "find_spec", lambda _: None)
+    options = parse_arguments(["--report", str(tmp_path / "page.md")])
+    with pytest.raises(BenchError, match="matplotlib is not installed"):
+        compared(options, None, tmp_path)
+    assert capsys.readouterr().out == ""

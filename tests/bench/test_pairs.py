@@ -50,6 +50,20 @@ def test_every_reason_spoils() -> None:
     assert "98 of 100 calls  left out: 2 failed" in str(run)
 
 
+def test_a_run_says_what_it_held_and_what_stood_beside_it() -> None:
+    run = Run("ours", 100, 0, 0, 500.0, system_us=90.0, rate=498.6, note="the B2BUA 150 us a call")
+    assert str(run) == (
+        "ours: 500 us a call (90 in the kernel), 100 of 100 calls at 499 a second, the B2BUA 150 us a call"
+    )
+
+
+def test_where_delays_are_measured_they_are_compared() -> None:
+    run = Run("ours", 100, 0, 0, 500.0, p50_us=350.0, p99_us=900.0)
+    assert run.figure == 350.0
+    assert "delay p50 350 us p99 900 us" in str(run)
+    assert good(OURS, 500.0).figure == 500.0
+
+
 def test_the_cheapest_setting_without_failures_is_the_peer() -> None:
     script = Script(good(ONE, 500), good(TWO, 450), bad(FOUR, 100, failed=3))
     peer, runs = choose_peer([ONE, TWO, FOUR], script.run, script.told.append)
@@ -90,6 +104,7 @@ def test_a_spoiled_pair_is_thrown_out_and_repeated(culprit: Side, spoil: dict[st
     result = compare("P2", OURS, [ONE], 1, script.run, script.told.append)
     assert script.finished()
     assert (result.ratio, result.spoiled, result.invalid) == (0.5, 1, "")
+    assert result.retransmissions == spoil.get("retransmissions", 0), "of pairs thrown out as well"
 
 
 def test_after_three_repeats_the_mode_is_invalid() -> None:

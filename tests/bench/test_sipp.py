@@ -9,9 +9,9 @@ import pytest
 from lab.bench.processes import BenchError
 from lab.bench.sipp import SCENARIOS, Load, count_retransmissions, counters, read_last_row
 
-STAT = """StartTime;SuccessfulCall(P);SuccessfulCall(C);FailedCall(C);
-2026-11-24;0;{early};0;
-2026-11-24;0;{late};{failed};
+STAT = """StartTime;CallRate(C);SuccessfulCall(P);SuccessfulCall(C);FailedCall(C);
+2026-11-24;99.1;0;{early};0;
+2026-11-24;498.5;0;{late};{failed};
 """
 CALLER = """CurrentTime;0_INVITE_Sent;0_INVITE_Retrans;0_INVITE_Timeout;1_100_Recv;1_100_Retrans;
 now;100;{sent};0;100;{seen};
@@ -31,7 +31,7 @@ def write(folder: Path, caller_ok: int = 100, callee_ok: int = 100, sent: int = 
 def test_totals_are_the_last_row(tmp_path: Path) -> None:
     write(tmp_path)
     found = counters(tmp_path, 7, 8, 100)
-    assert (found.succeeded, found.failed, found.retransmissions) == (100, 0, 0)
+    assert (found.succeeded, found.failed, found.retransmissions, found.rate) == (100, 0, 0, 498.5)
 
 
 def test_a_call_counts_when_both_ends_say_so(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_missing_and_empty_files_are_told(tmp_path: Path) -> None:
 
 
 def test_patience_grows_with_the_load() -> None:
-    assert Load(calls=3000, rate=300).patience == 70.0
+    assert Load(calls=3000, rate=300).patience == 30.0
 
 
 def messages(name: str) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.control import schema
+from proxy.control import node_schema, schema
 from proxy.control.schema import BadRequest, ControlError, decode_request_untrusted, resolve, short_id
 
 GOOD = b'{"id":7,"method":"sessions","params":{"node":"n1","number":"100","state":"early"}}'
@@ -86,7 +86,12 @@ def test_a_bad_request_says_what_is_wrong_and_keeps_the_id(line: bytes, request_
 
 
 def test_every_method_can_be_asked_and_read_back() -> None:
-    params: dict[str, schema.Params] = {"session": schema.SessionParams(id="abc")}
+    params: dict[str, schema.Params] = {
+        "session": schema.SessionParams(id="abc"),
+        "node": node_schema.NodeActionParams(node="n", action="drain"),
+        "node_add": node_schema.NodeAddParams(name="n", address="127.0.0.1:1"),
+        **{name: node_schema.NodeParams(node="n") for name in ("plan", "evacuate", "evacuation")},
+    }
     for method in schema.METHODS:
         line = schema.encode_request(method, params.get(method), 1)
         assert line.endswith(b"\n") and line.count(b"\n") == 1

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from proxy.control import schema
+from proxy.control import node_schema, schema
 from proxy.control.server import ControlServer, ControlSocketError, Limits
 
 
@@ -60,6 +60,9 @@ class FakeBackend:
 
     def stats(self) -> schema.Stats:
         return {"calls": 7}
+
+    async def administer(self, method: str, params: node_schema.NodeParams) -> object:
+        return [method, params.node]
 
 
 class Client:
@@ -132,7 +135,7 @@ async def test_every_method_answers(path: str) -> None:
             "nodes": list[schema.NodeInfo],
             "stats": dict[str, int],
         }
-        assert kinds.keys() == schema.METHODS.keys()
+        assert kinds.keys() == schema.METHODS.keys() - node_schema.METHODS.keys()
         for number, (method, kind) in enumerate(kinds.items()):
             params = schema.SessionParams(id="call-1") if method == "session" else None
             await client.send(schema.encode_request(method, params, number))
@@ -142,6 +145,14 @@ async def test_every_method_answers(path: str) -> None:
             if method == "stats":
                 assert result["calls"] == 7 and result["control_requests"] == 5 and result["control_open_clients"] == 1
         assert server.counters.errors == 0
+
+
+async def test_what_changes_nodes_goes_to_the_backend_with_its_parameters(path: str) -> None:
+    async with serving(path) as server:
+        client = await server.connect()
+        await client.send(schema.encode_request("plan", node_schema.NodeParams(node="node1"), 1))
+        answer = await client.answer()
+        assert msgspec.json.decode(answer.result) == ["plan", "node1"]
 
 
 async def test_sessions_are_filtered(path: str) -> None:

@@ -28,6 +28,9 @@ class Sleeper:
     async def sessions(self) -> list[dict[str, Any]]:
         return []
 
+    def store_rows(self) -> str:
+        return ""
+
 
 @asynccontextmanager
 async def sleeping_edge(_settings: object, network: Network, _nodes: object, folder: Path) -> AsyncIterator[Sleeper]:

@@ -6,12 +6,14 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import trio
 
 from lab import runner
 from lab.runner import Options, exit_code, summary
+from lab.scenario import Lab
 from lab.stage import Outcome, Verdict
 from lab.switch import Kind
 from tests.lab.stories import Breaks, Story, Waits, alive, left_behind
@@ -50,6 +52,54 @@ async def test_side_by_side(tmp_path: Path) -> None:
     assert sorted(line.split()[0] for line in said[2:-1]) == ["FAIL", "PASS"]
     assert sorted(line.split()[1] for line in said[2:-1]) == ["story", "story#2"]
     assert said[-1] == "lab: 1 passed, 1 failed, 0 unsupported"
+
+
+class Here(Story):
+    """Notes who runs beside it."""
+
+    running: ClassVar[set[str]] = set()
+    seen: ClassVar[list[tuple[str, int]]] = []
+
+    async def act(self, lab: Lab) -> None:
+        self.running.add(self.name)
+        await trio.sleep(0.2)
+        self.seen.append((self.name, len(self.running)))
+        self.running.discard(self.name)
+
+
+class First(Here):
+    name = "first"
+
+
+class Solitary(Here):
+    name = "solitary"
+    alone = True
+    kinds = (Kind.STAND_IN,)
+
+
+class Last(Here):
+    name = "last"
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("no_edge")
+async def test_who_must_be_alone_is(tmp_path: Path) -> None:
+    said: list[str] = []
+    options = Options(out=tmp_path, jobs=3, kinds=[Kind.FREESWITCH, Kind.STAND_IN])
+    assert await runner.run([First, Solitary, Last], options, said.append) == 0
+    labels = [line.split()[1] for line in said[2:-1]]
+    assert labels[2] == "solitary[stand-in]"
+    assert sorted(labels[:2]) == ["first[freeswitch]", "first[stand-in]"]
+    assert sorted(labels[3:]) == ["last[freeswitch]", "last[stand-in]"]
+    assert [count for name, count in Here.seen if name == "solitary"] == [1]
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("no_edge")
+async def test_a_scenario_for_one_kind_runs_with_it_whatever_was_asked_for(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert await runner.run([Solitary], Options(out=tmp_path, kinds=[Kind.FREESWITCH]), said.append) == 0
+    assert said[2].split()[:2] == ["PASS", "solitary[stand-in]"]
 
 
 def verdicts(*outcomes: Outcome) -> Sequence[Verdict]:

@@ -1,8 +1,8 @@
 """Any interleaving of dying nodes, calls and a bad network: nothing is left, no call is stuck (seeds fixed).
 
-How it works. Real calls of `Chaos` (they answer, cancel, refuse, hang up at random, with re-INVITEs in between) run over a
-network that loses, doubles and delays datagrams, on three fake nodes that are killed, started, paused, restarted and
-evacuated at random. In the end every ng call that any node still has must be one that a delete was sent for (a node
+How it works. Real calls of `Chaos` (they answer, cancel, refuse, hang up at random, with re-INVITEs in between) run
+over a network that loses, doubles and delays datagrams, on three fake nodes that are killed, started, paused, restarted
+and evacuated at random. In the end every ng call that any node still has must be one that a delete was sent for (a node
 that is away owes it), and nothing of any call, move or transaction may be left in the edge.
 """
 

@@ -199,7 +199,7 @@ def test_usage_errors(run: Run, arguments: list[str], says: str) -> None:
 def test_help_tells_the_exit_statuses(run: Run) -> None:
     status, out, _ = run("--help")
     assert status == Exit.OK
-    for code in (Exit.OK, Exit.NOT_FOUND, Exit.USAGE, Exit.UNREACHABLE, Exit.NODE):
+    for code in (Exit.OK, Exit.NOT_FOUND, Exit.USAGE, Exit.UNREACHABLE, Exit.NODE, Exit.REFUSED):
         assert f"\n  {int(code)}  " in out
 
 

@@ -16,6 +16,7 @@ from proxy.control import schema
         ("bad_request", Exit.USAGE),
         ("internal", Exit.UNREACHABLE),
         ("node", Exit.NODE),
+        ("refused", Exit.REFUSED),
     ],
 )
 def test_every_code_has_its_status(code: schema.ErrorCode, status: Exit) -> None:
@@ -24,7 +25,7 @@ def test_every_code_has_its_status(code: schema.ErrorCode, status: Exit) -> None
 
 
 def test_no_code_is_forgotten() -> None:
-    assert set(get_args(schema.ErrorCode)) == {"not_found", "ambiguous", "bad_request", "internal", "node"}
+    assert set(get_args(schema.ErrorCode)) == {"not_found", "ambiguous", "bad_request", "internal", "node", "refused"}
 
 
 def test_a_code_of_a_newer_proxy_is_an_error_too() -> None:

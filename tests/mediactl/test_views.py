@@ -171,16 +171,20 @@ def test_nodes_view() -> None:
     nodes = [
         schema.NodeInfo(name="node1", address="127.0.0.1:2223", state="up", sessions=3, node_sessions=4, rtt_ms=0.71,
                         uptime_s=90.0, ports_free=100, ports_used=12, offers=3, answers=2, deletes=1, errors=0,
-                        failures=0, statistics_age_s=4.0),
-        schema.NodeInfo(name="node2", address="127.0.0.1:2224", state="down", last_error="no reply: start it"),
+                        failures=0, statistics_age_s=4.0, admin="draining", owed=2, canary="heard"),
+        schema.NodeInfo(name="node2", address="127.0.0.1:2224", state="down", last_error="no reply: start it",
+                        why="nothing listens"),
     ]  # fmt: skip
     lines = views.nodes_view(nodes).splitlines()
     assert lines[1].split() == [
         "node1",
         "127.0.0.1:2223",
         "up",
+        "draining",
         "3",
         "4",
+        "2",
+        "heard",
         "0.7",
         "1m30s",
         "100",
@@ -192,8 +196,8 @@ def test_nodes_view() -> None:
         "0",
         "4s",
     ]
-    assert lines[2].split() == ["node2", "127.0.0.1:2224", "down", *["-"] * 12]
-    assert lines[3] == "node2: no reply: start it"
+    assert lines[2].split() == ["node2", "127.0.0.1:2224", "down", *["-"] * 15]
+    assert lines[3:] == ["node2 is down: nothing listens", "node2: no reply: start it"]
 
 
 def test_stats_view() -> None:

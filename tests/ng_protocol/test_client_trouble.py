@@ -4,6 +4,7 @@ jump."""
 from __future__ import annotations
 
 import logging
+import math
 import random
 import socket
 from typing import Any
@@ -20,11 +21,12 @@ from ng_protocol import (
     NgClosed,
     NgLostCall,
     NgRefused,
+    NgTimeout,
     Offer,
     Ping,
+    Pong,
     Query,
     open_client,
-    parse_address,
 )
 from tests.fake_rtpengine import fake_node
 from tests.ng_protocol.helpers import OFFER, SDP, RawServer, expect
@@ -212,27 +214,6 @@ async def test_a_host_name(autojump_clock: MockClock) -> None:
             await expect(client, NgRefused)
 
 
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("127.0.0.1:2223", ("127.0.0.1", 2223)),
-        ("[2001:db8::1]:2223", ("2001:db8::1", 2223)),
-        ("media.example.com:65535", ("media.example.com", 65535)),
-    ],
-)
-def test_parse_address(address: str, expected: tuple[str, int]) -> None:
-    assert parse_address(address) == expected
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["", "127.0.0.1", ":2223", "host:", "host:0", "host:65536", "host:-1", "host:x", "host:１２", "2001:db8::1:2223"],
-)
-def test_parse_address_says_what_is_wrong(address: str) -> None:
-    with pytest.raises(ValueError, match="node address"):
-        parse_address(address)
-
-
 # -- a terrible network ----------------------------------------------------------------------------------------------
 
 
@@ -266,3 +247,51 @@ async def test_a_terrible_network(autojump_clock: MockClock, seed: int) -> None:
         assert ended == 40
         assert (node.count("offer"), node.count("delete"), len(node.calls)) == (40, 40, 0)
         assert client.statistics().in_flight == 0
+
+
+async def test_whoever_watches_the_node_hears_of_life_and_of_refusals(autojump_clock: MockClock) -> None:
+    async with fake_node() as node, open_client(node.address) as client:
+        refusals: list[bool] = []
+        client.on_refusal = refusals.append
+        assert client.heard_at == -math.inf
+        await trio.sleep(1.0)
+        await client.request(Ping())
+        assert client.heard_at == trio.current_time() and refusals == []
+        node.stop()
+        with pytest.raises(NgRefused):
+            await client.request(Ping())
+        assert refusals[0] is False and refusals[-1] is True
+
+
+async def test_a_late_reply_is_a_sign_of_life(autojump_clock: MockClock) -> None:
+    async with fake_node() as node, open_client(node.address) as client:
+        node.delay = 0.3
+        with pytest.raises(NgTimeout):
+            await client.request(Ping(), timeout=0.1)
+        assert client.heard_at == -math.inf
+        await trio.sleep(1.0)
+        assert client.heard_at == pytest.approx(0.3, abs=0.15)
+
+
+async def test_a_probe_is_sent_once_and_fails_quietly(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fake_node() as node, open_client(node.address) as client:
+        results: list[Any] = []
+        node.pause()
+        client.submit(Ping(), results.append, timeout=2.0, once=True)
+        await trio.sleep(3.0)
+        assert node.datagrams == 1 and isinstance(results[0], NgTimeout) and caplog.text == ""
+        node.resume()
+        client.submit(Ping(), results.append, timeout=2.0, once=True)
+        await trio.sleep(0.01)
+        assert results[1] == Pong()
+
+
+async def test_a_refused_probe_is_tried_a_second_time_at_once(autojump_clock: MockClock) -> None:
+    async with fake_node() as node, open_client(node.address) as client:
+        results: list[Any] = []
+        node.stop()
+        client.submit(Ping(), results.append, timeout=2.0, once=True)
+        await trio.sleep(0.025)
+        assert isinstance(results[0], NgRefused)

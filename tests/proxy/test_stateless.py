@@ -238,6 +238,16 @@ VARIANTS = [
         lambda data: data.replace(b";branch=z9hG4bKb1", b";branch=z9hG4bKb1, SIP/2.0/UDP 203.0.113.7;branch=z9hG4bK0"),
     ),
     ("rport", lambda data: data.replace(b";branch=z9hG4bKb1", b";rport;branch=z9hG4bKb1")),
+    ("rport at the end", lambda data: data.replace(b";branch=z9hG4bKb1", b";branch=z9hG4bKb1;rport")),
+    (
+        "rport, other host",
+        lambda data: data.replace(b"203.0.113.8:5060;branch=z9hG4bKb1", b"phone:9;branch=z9hG4bKb1;rport"),
+    ),
+    ("rport twice", lambda data: data.replace(b";branch=z9hG4bKb1", b";rport;branch=z9hG4bKb1;rport")),
+    (
+        "rport and received",
+        lambda data: data.replace(b";branch", b";Received=203.0.113.7;branch").replace(b"Kb1", b"Kb1;rport"),
+    ),
     ("host name in Via", lambda data: data.replace(b"UDP 203.0.113.8:5060", b"UDP phone.example")),
     (
         "a Via below",
@@ -264,10 +274,31 @@ def test_fast_and_general_way_send_the_same(world: World, change, method: str, m
     assert usual == general
     assert usual[0][1] == CALLEE
     answer = response_to(usual[0][2].replace(b"\r\nv:", b"\r\nVia:").replace(b"Via:SIP", b"Via: SIP"))
-    back = world.send(answer, CALLEE)
+    folded = re.sub(rb"(?<=\r\nVia: )([^\r]*)\r\nVia: ", rb"\1, ", answer)
+    answers = (answer, folded)
+    assert folded.count(b"\r\nVia: ") == 1
+    back = [world.send(data, CALLEE) for data in answers]
     monkeypatch.setattr(Stateless, "_response_fast", lambda *_: False)
-    assert world.send(answer, CALLEE) == back
-    assert len(back) == 1 and back[0][1][0] == "203.0.113.8"
+    assert [world.send(data, CALLEE) for data in answers] == back
+    assert all(len(sent) == 1 and sent[0][1][0] == "203.0.113.8" for sent in back)
+
+
+def test_the_fast_way_takes_what_phones_and_stacks_usually_send(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rport` at the end of the Via, and all Vias of a response in one line."""
+    for general in ("_request_untrusted", "_response_untrusted"):
+        monkeypatch.delattr(Stateless, general)
+    data = request().replace(b";branch=z9hG4bKb1", b";branch=z9hG4bKb1;rport")
+    ((_, _, sent),) = world.send(data)
+    assert b";branch=z9hG4bKb1;rport=5060;received=203.0.113.8\r\n" in sent
+    below = b"SIP/2.0/UDP 203.0.113.8:5060;branch=z9hG4bKb1;rport=5060;received=203.0.113.8"
+    folded = re.sub(rb"(?<=\r\nVia: )([^\r]*)\r\nVia: ", rb"\1, ", response_to(sent))
+    ((_, addr, back),) = world.send(folded, CALLEE)
+    assert addr == CALLER
+    assert header(back, "Via") == [below]
+    data = data.replace(b"Max-Forwards: 70\r\n", b"")
+    for neighbour in (b"\r\nVia", b"\r\nFrom"):  # before the Via, and right behind it
+        ((_, _, moved),) = world.send(data.replace(neighbour, b"\r\nMax-Forwards: 70" + neighbour, 1))
+        assert sorted(moved.split(b"\r\n")) == sorted(sent.split(b"\r\n")), "the same lines in another order"
 
 
 def test_every_prefix_of_a_message_is_survived(world: World) -> None:

@@ -10,16 +10,22 @@ import trio.testing
 
 import proxy.edge
 from proxy.config import load
+from proxy.driver import Wake
 from proxy.edge import PACED_ROUNDS, Edge
-from proxy.stories import _Waiting
 
 
-async def test_a_woken_story_runs_before_the_next_nap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """trio runs the tasks of one turn in any order, so this is tried often enough to meet every order."""
+@pytest.mark.parametrize("own_task", [False, True])
+async def test_a_woken_story_runs_before_the_next_nap(
+    own_task: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Driven or with a task of its own.
+
+    trio runs the tasks of one turn in any order, so this is tried often enough to meet every order.
+    """
     path = tmp_path / "edge.toml"
     path.write_text('[[listen]]\nname = "public"\naddress = "198.51.100.1"\n')
     edge = Edge(load(path))
-    waiting = _Waiting(edge.core)
+    waiting = Wake(edge.driver)
     seen: list[str] = []
     rounds = 40 * PACED_ROUNDS
 
@@ -49,7 +55,11 @@ async def test_a_woken_story_runs_before_the_next_nap(tmp_path: Path, monkeypatc
 
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(story)
+            edge.nursery = nursery
+            if own_task:
+                nursery.start_soon(story)
+            else:
+                edge.start_story(story)
             await trio.testing.wait_all_tasks_blocked()
             nursery.start_soon(edge.ticker, [])
     after_wake = [seen[at + 1] for at, one in enumerate(seen[:-1]) if one == "wake"]
