@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lab bench clean
+.PHONY: help setup packages compiled demo test lab bench clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin/python
@@ -25,7 +25,10 @@ lab: setup ## install what is needed, then every scenario of the lab (ARGS repla
 	@echo "lab: python -m lab run $(or $(ARGS),--all --strict)"
 	@$(PYTHON_BIN) -m lab run $(or $(ARGS),--all --strict)
 
-bench: setup ## install what is needed, then measure beside Kamailio (25 minutes; ARGS="--modes P2 --pairs 1", ARGS=--memory, ARGS=--profile)
+compiled: setup ## install what is needed, then compile the hot path into build/compiled (mypyc; the bench measures it)
+	@$(PYTHON_BIN) scripts/compile.py
+
+bench: compiled ## install what is needed, then measure beside Kamailio (25 minutes; ARGS="--modes P2 --pairs 1", ARGS=--memory, ARGS=--profile)
 	@echo "bench: python -m lab.bench $(ARGS)"
 	@$(PYTHON_BIN) -m lab.bench $(ARGS)
 

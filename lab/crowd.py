@@ -2,9 +2,10 @@
 
 Theory of operation. `Crowd.run` is one loop in a thread of its own over an epoll: it reads SIP and RTP, sends the RTP
 that is due, repeats what was not answered (500 ms, doubling), and carries out what `call` and `hang_up` have asked
-for. There is one SIP socket per side, and one RTP socket per talking phone; every talking phone sends a packet each
-`ptime`, all with the same period, so whose turn it is is a queue and needs no sorting. Phones answer everything at
-once: INVITE and re-INVITE with 200 and an SDP that never changes, BYE with 200. A talking phone notes when it first and
+for. There is one SIP socket per side, and one RTP socket per phone; every talking phone sends a packet each `ptime`,
+the others one a second, so that to whoever looks at counters all calls are alive. Within each of the two periods whose
+turn it is is a queue, and needs no sorting. Phones answer everything at
+once: INVITE and re-INVITE with 200 and an SDP that never changes, BYE with 200. A phone notes when it first and
 last heard from each address, and whose SSRC it was: rtpengine passes an SSRC on, so it knows its peer by it. `End`
 keeps what happened; figures are taken from it when the crowd is at rest. Times are `time.monotonic()`.
 """
@@ -27,6 +28,8 @@ from lab.topology import EDGE_PUBLIC, Network
 
 FIRST_RTP_PORT = 20_000
 PTIME = 0.02
+SLOW = 1.0
+"""Seconds between two packets of a phone that does not talk."""
 T1 = 0.5
 RECEIVE_BUFFER = 8 << 20
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
@@ -66,6 +69,7 @@ class End:
     sdp: bytes = b""
     port: Address = ("", 0)
     sock: socket.socket | None = None
+    talks: bool = False
     destination: Address | None = None
     """Where our RTP goes; None: we are not to send."""
     pending: bytes = b""
@@ -107,7 +111,7 @@ class End:
 
 
 class Crowd:
-    """`calls` calls, of which the numbers in `talking` have RTP. Make it with `open_crowd`, run `run` in a thread."""
+    """`calls` calls; those given sockets with `equip` have RTP. Make it with `open_crowd`, run `run` in a thread."""
 
     def __init__(self, sip: list[socket.socket], calls: int, ptime: float = PTIME) -> None:
         self._sip, self.ptime = sip, ptime
@@ -122,7 +126,7 @@ class Crowd:
         self.sent = self.unsent = 0
         self._by_id: tuple[dict[bytes, End], dict[bytes, End]] = ({}, {})
         self._by_socket: dict[int, End] = {}
-        self._queue: deque[tuple[float, End]] = deque()
+        self._queues: dict[float, deque[tuple[float, End]]] = {ptime: deque(), SLOW: deque()}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._commands: deque[Callable[[], None]] = deque()
@@ -135,11 +139,11 @@ class Crowd:
 
     # --- what the scenario asks for, from another thread
 
-    def talk(self, number: int, sockets: Iterable[socket.socket]) -> None:
+    def equip(self, number: int, sockets: Iterable[socket.socket], *, talks: bool) -> None:
         """Give call `number` two RTP sockets. Before `run`."""
         for side, sock in enumerate(sockets):
             end = self.ends[side][number]
-            end.sock, end.port = sock, sock.getsockname()[:2]
+            end.sock, end.port, end.talks = sock, sock.getsockname()[:2], talks
             self._by_socket[sock.fileno()] = end
             self._epoll.register(sock, select.EPOLLIN)
 
@@ -167,13 +171,14 @@ class Crowd:
     def run(self) -> None:
         """Work until `stop`. Blocks."""
         due = time.monotonic()
-        talking = [end for pair in zip(*self.ends, strict=True) for end in pair if end.sock is not None]
-        for place, end in enumerate(talking):
-            self._queue.append((due + self.ptime * place / len(talking), end))
+        for period, queue in self._queues.items():
+            talks = period == self.ptime
+            ends = [end for pair in zip(*self.ends, strict=True) for end in pair if end.sock and end.talks == talks]
+            queue.extend((due + period * place / len(ends), end) for place, end in enumerate(ends))
         sip = {sock.fileno(): side for side, sock in enumerate(self._sip)}
         while not self._stopped:
             now = time.monotonic()
-            wake = min(now + 0.05, self._queue[0][0] if self._queue else now + 1)
+            wake = min(now + 0.05, *(queue[0][0] for queue in self._queues.values() if queue))
             if self._timers:
                 wake = min(wake, self._timers[0][0])
             for descriptor, _ in self._epoll.poll(max(0.0, wake - now)):
@@ -182,7 +187,8 @@ class Crowd:
                     self._hear(self._by_socket[descriptor])
                 else:
                     self._read(side)
-            self._speak(time.monotonic())
+            for period, queue in self._queues.items():
+                self._speak(period, queue, time.monotonic())
             while self._commands:
                 self._commands.popleft()()
             now = time.monotonic()
@@ -198,14 +204,14 @@ class Crowd:
 
     # --- RTP
 
-    def _speak(self, now: float) -> None:
-        queue, ptime, payload = self._queue, self.ptime, self._payload
+    def _speak(self, period: float, queue: deque[tuple[float, End]], now: float) -> None:
+        payload = self._payload
         while queue and queue[0][0] <= now:
             due, end = queue.popleft()
-            if now - due > ptime:
+            if now - due > self.ptime:
                 self.late += 1
                 due = now
-            queue.append((due + ptime, end))
+            queue.append((due + period, end))
             if end.destination is None or end.sock is None:
                 continue
             end.sequence = sequence = end.sequence + 1 & 0xFFFF
@@ -253,7 +259,8 @@ class Crowd:
 
     def _via(self, end: End) -> bytes:
         host, port = self._hosts[end.side]
-        return b"SIP/2.0/UDP %s:%d;branch=z9hG4bK%d-%d;rport" % (host.encode(), port, next(self._order), end.number)
+        branch = self._prefix + b"%d" % next(self._order)  # another crowd on the same address must not repeat it
+        return b"SIP/2.0/UDP %s:%d;branch=z9hG4bK%s;rport" % (host.encode(), port, branch)
 
     def _contact(self, end: End) -> bytes:
         host, port = self._hosts[end.side]
@@ -383,18 +390,17 @@ class Crowd:
 
 
 def open_crowd(network: Network, calls: int, talking: Iterable[int], ptime: float = PTIME) -> Crowd:
-    """A crowd on the hosts `caller` and `callee`; the calls numbered `talking` get RTP sockets. Blocks. Raises
-    OSError."""
-    numbers = sorted(talking)
+    """A crowd on the hosts `caller` and `callee`; the calls numbered in `talking` talk. Blocks. Raises OSError."""
+    drawn = set(talking)
 
     def sockets(address: str) -> Callable[[], list[socket.socket]]:
         def make() -> list[socket.socket]:
             found = []
-            for port in [5060, *(FIRST_RTP_PORT + 2 * place for place in range(len(numbers)))]:
+            for port in [5060, *(FIRST_RTP_PORT + 2 * number for number in range(calls))]:
                 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                 found.append(sock)
                 sock.setblocking(False)
-                sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER if port == 5060 else 1 << 18)
+                sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER if port == 5060 else 1 << 17)
                 sock.bind((address, port))
             return found
 
@@ -402,6 +408,6 @@ def open_crowd(network: Network, calls: int, talking: Iterable[int], ptime: floa
 
     sides = [namespace.inside(network.ns(role), sockets(network.site(role).host)) for role in SIDES]
     crowd = Crowd([sides[0][0], sides[1][0]], calls, ptime)
-    for number, pair in zip(numbers, zip(sides[0][1:], sides[1][1:], strict=True), strict=True):
-        crowd.talk(number, pair)
+    for number, pair in enumerate(zip(sides[0][1:], sides[1][1:], strict=True)):
+        crowd.equip(number, pair, talks=number in drawn)
     return crowd

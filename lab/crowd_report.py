@@ -47,7 +47,7 @@ class Figures:
             if changed[0] and changed[1]:
                 found.complete.append(max(changed[0], changed[1]) - event)
             found.strangers += caller.strangers + callee.strangers
-            if away not in caller.heard and away not in callee.heard:
+            if not caller.talks or (away not in caller.heard and away not in callee.heard):
                 continue
             found.talking += 1
             last = [

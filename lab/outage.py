@@ -48,19 +48,24 @@ SILENT = Way("host gone silently", 1.0, 2.0)
 class Loss:
     """What the crowd saw. `delays`: seconds from INVITE to 200 of the calls placed after the event, None for one that
     failed, the first of them at once; `deaf`: callees that never got the BYE; `cpu`: seconds of the edge's processor
-    time from the event until everything was over but the hanging up."""
+    time from the event until everything was over but the hanging up; `late`: share of the phones' RTP packets that
+    left more than one packet time late, as the machine was busy: gaps are no finer than that."""
 
     way: Way
     figures: Figures
     delays: tuple[float | None, ...]
     deaf: int
     cpu: float
+    late: float = 0.0
 
     def line(self) -> str:
         """For a person."""
         delays = ", ".join("failed" if delay is None else f"{delay * 1e3:.0f} ms" for delay in self.delays)
         share = self.cpu / max(1, self.figures.calls) * 1e3
-        return f"{self.figures.line(self.way.name)}; new calls answered in {delays}; edge {share:.2f} ms CPU a call"
+        return (
+            f"{self.figures.line(self.way.name)}; new calls answered in {delays}; edge {share:.2f} ms CPU a call;"
+            f" {self.late:.1%} of the phones' packets late"
+        )
 
 
 @asynccontextmanager
@@ -112,11 +117,12 @@ async def lose(
     talking: int,
     rest: float,
     seed: str,
+    ptime: float = PTIME,
 ) -> Loss:
     """Set `calls` calls up, `talking` of them with RTP and drawn at random, let `node` fail, and tell after `rest`
     seconds. `edge` is the edge's pid. Raises LabError when the calls do not come up."""
     drawn = random.Random(seed).sample(range(calls), talking)
-    async with crowd_of(network, calls + NEW_CALLS, drawn) as crowd:
+    async with crowd_of(network, calls + NEW_CALLS, drawn, ptime) as crowd:
         await _all_up(crowd, calls)
         await trio.sleep(1.0)
         used = cpu_seconds(edge)
@@ -130,7 +136,8 @@ async def lose(
         used = cpu_seconds(edge) - used
         figures = Figures.of(crowd, calls, event, node.host.public, time.monotonic() - 0.5)
         delays += [await _call(crowd, calls + number) for number in range(1, NEW_CALLS)]
-        return Loss(way, figures, tuple(delays), await _all_down(crowd), used)
+        late = crowd.late / max(1, crowd.sent)
+        return Loss(way, figures, tuple(delays), await _all_down(crowd), used, late)
 
 
 async def _all_up(crowd: Crowd, calls: int) -> None:

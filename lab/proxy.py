@@ -29,8 +29,8 @@ SOCKET_PATH_LIMIT = 100
 """Bytes of a unix socket's path: sockaddr_un has 108 (unix(7))."""
 
 INSTANCE = "edge1"
-STORE = "edge.sqlite"
-"""The edge's store, beside its configuration file."""
+STORE = f"state/{INSTANCE}.db"
+"""The edge's store, in a folder beside its configuration file: calls of another run are none of its business."""
 ROWLESS = ("meta", "schema", "version")
 """Tables of the store that hold something else than state of calls."""
 
@@ -73,6 +73,7 @@ def configuration(settings: EdgeSettings, network: Network, nodes: Sequence[Node
         blocks.append(_table("[[rtpengine]]", **{"name": node.name, "address": node.address, **more}))
     sections: dict[str, dict[str, object]] = {
         "media": {"public": "pub", "lan": "lan", "sample_interval": SAMPLE_INTERVAL},
+        "store": {"path": "state"},
         "timers": dict(settings.timers),
     }
     for name, keys in settings.sections.items():
@@ -163,7 +164,7 @@ class Edge:
             counts = {
                 name: store.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]
                 for name in names
-                if name not in ROWLESS and not name.startswith("sqlite_")
+                if not name.startswith("sqlite_")
             }
         return ", ".join(f"{count} in {name}" for name, count in counts.items() if count)
 

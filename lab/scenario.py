@@ -163,6 +163,8 @@ class Scenario(ABC):
     """Seconds the edge has after it to delete media and sessions."""
     alone: ClassVar[bool] = False
     """Whether nothing may run beside it, because it measures times."""
+    captured: ClassVar[bool] = True
+    """Whether the edge's packets are captured; it costs a process wake-up for each."""
     kinds: ClassVar[tuple[Kind, ...]] = tuple(Kind)
     """The B2BUAs it is played with."""
     node_arguments: ClassVar[tuple[tuple[str, ...], ...]] = ()

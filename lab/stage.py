@@ -53,7 +53,8 @@ async def stage(scenario: Scenario, kind: Kind, folder: Path) -> AsyncIterator[L
     """The running parts of a scenario. Raises LabError when one does not come up."""
     async with AsyncExitStack() as stack:
         network = await stack.enter_async_context(topology.build(scenario.shape))
-        await stack.enter_async_context(process.capture(network.ns("edge"), folder))
+        if scenario.captured:
+            await stack.enter_async_context(process.capture(network.ns("edge"), folder))
         more = dict(enumerate(scenario.node_arguments))
         engines = [
             await stack.enter_async_context(rtpengine.node(network, folder, f"node{n + 1}", n, *more.get(n, ())))

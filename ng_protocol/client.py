@@ -424,7 +424,7 @@ class Client:
         try:
             reply = self._reply_untrusted(pending.command, result.unwrap())
         except NgError as error:
-            self._tell(done, self._counted(error), pending.quiet)
+            self._tell(done, self._counted(error), quiet=pending.quiet or pending.once)
             return
         self._tell(done, reply)
 

@@ -20,6 +20,7 @@ from proxy.config import Config, ConfigError, describe, load
 from proxy.control.server import ControlServer, ControlSocketError
 from proxy.edge import Edge
 from proxy.routing import ScriptError, load_script
+from proxy.state import open_state
 from proxy.transport.udp import BindError
 
 log = logging.getLogger("proxy")
@@ -90,7 +91,7 @@ def check(path: Path) -> int:
 async def serve(config: Config, path: str | None = None) -> None:
     """Run the edge with its control socket until SIGINT or SIGTERM; on SIGHUP the nodes in the file at `path` are
     compared with the running ones."""
-    edge = Edge(config)
+    edge = Edge(config, state=open_state(config))
     edge.administration.path = path
     control = ControlServer(config.proxy.control, edge.backend)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:

@@ -121,6 +121,7 @@ def _join_session(call: Call, b2bua: bool) -> None:
             nat=call.behind_nat,
             from_freeswitch=call.from_freeswitch,
         )
+        relay.leg.session.wish = call.wish
 
 
 # What most From and To values hold; the URI differs in every call, so parsing it would only fill the URI cache.

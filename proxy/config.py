@@ -29,6 +29,9 @@ from proxy.config_check import Problem, check, hostport, sip_host, split_hostpor
 Side = Literal["public", "lan"]
 Admin = Literal["active", "draining", "disabled"]
 
+STATE_FOLDER = "/var/lib/mediactl"
+"""Where a proxy keeps its state when the configuration does not say."""
+
 
 class ConfigError(Exception):
     """The configuration cannot be used. ``str()`` is one sentence for a person: file, line, place, what, what to do."""
@@ -52,7 +55,8 @@ class ProxyConfig(Section, frozen=True):
     route: str | None = None
     """Routing script, a Python file. Relative to the configuration file. Absent: the built-in one."""
     secret: str | None = None
-    """Key of the Record-Route tokens, 16 characters or more, equal on all instances. Absent: random at each start."""
+    """Key of the Record-Route tokens, 16 characters or more, equal on all instances. Absent: made at the first start
+    and kept in [store]'s folder; without a store, random at each start."""
     max_forwards: int = 10
     """Max-Forwards given to a request that has none; hops, 1 to 255."""
     media: bool | None = None
@@ -218,6 +222,23 @@ class RegistrarConfig(Section, frozen=True):
     """Contacts of all users together."""
 
 
+class StoreConfig(Section, frozen=True):
+    """[store]: what survives a restart."""
+
+    kind: Literal["sqlite", "none"] = "sqlite"
+    """"sqlite": live calls and owed deletes are kept in a file. "none": everything ends with the process."""
+    path: str | None = None
+    """Folder of the files, made when it is not there. Relative to the configuration file. Absent:
+    ``/var/lib/mediactl``, if it can be written."""
+    reconcile: float = 60.0
+    """Seconds between two looks at the nodes for calls of ours that nobody owns; 0: never."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return Path(self.path or STATE_FOLDER)
+
+
 class Config(Section, frozen=True):
     """The whole file. Sections that may repeat are tuples in file order."""
 
@@ -232,6 +253,7 @@ class Config(Section, frozen=True):
     carrier: CarrierConfig | None = None
     timers: TimerConfig = TimerConfig()
     registrar: RegistrarConfig = RegistrarConfig()
+    store: StoreConfig = StoreConfig()
 
 
 def load(path: str | Path) -> Config:
@@ -313,7 +335,11 @@ def describe(config: Config) -> str:
     )
     timers = msgspec.structs.asdict(config.timers)
     lines.append("timers: " + ", ".join(f"{name} {value:g} s" for name, value in timers.items()))
-    lines.append(f"record-route tokens: {'secret from the file' if proxy.secret else 'random secret, lost at restart'}")
+    store = config.store
+    lost = store.kind == "none"
+    lines.append("store: none, live calls end with the proxy" if lost else f"store: {store.folder}/{proxy.instance}.db")
+    kept = "random secret, lost at restart" if lost else f"secret kept in {store.folder}/{proxy.instance}.secret"
+    lines.append(f"record-route tokens: {'secret from the file' if proxy.secret else kept}")
     return "\n".join(lines)
 
 
@@ -339,7 +365,10 @@ def _resolved(config: Config, folder: Path) -> Config:
         domains=tuple(domain.lower() for domain in proxy.domains),
         media=bool(config.rtpengine) if proxy.media is None else proxy.media,
     )
-    return msgspec.structs.replace(config, proxy=proxy, carrier=carrier)
+    store = config.store
+    if store.path:
+        store = msgspec.structs.replace(store, path=str(folder / store.path))
+    return msgspec.structs.replace(config, proxy=proxy, carrier=carrier, store=store)
 
 
 # --- saying what is wrong ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ is here because breaking it would only show later: as a crash at start, a call s
 
 import ipaddress
 import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,7 @@ def check(config: "Config") -> Iterator[Problem]:
     yield from _carrier(config)
     yield from _timers(config)
     yield from _registrar(config)
+    yield from _store(config)
 
 
 def hostport(address: str, port: int) -> str:
@@ -295,6 +297,20 @@ def _registrar(config: "Config") -> Iterator[Problem]:
             "registrar.default_expires",
             f"is {registrar.default_expires}; give a time from min_expires ({low}) to max_expires ({high})",
         )
+
+
+def _store(config: "Config") -> Iterator[Problem]:
+    store = config.store
+    if not (store.reconcile == 0 or (store.reconcile >= 1 and math.isfinite(store.reconcile))):
+        yield "store.reconcile", f"is {store.reconcile:g}; give 1 or more seconds, or 0 for never"
+    if store.path is None or store.kind == "none":
+        return
+    folder = next(one for one in (store.folder, *store.folder.parents) if one.exists())
+    if not folder.is_dir():
+        yield "store.path", f"is {store.path}, and {folder} is no folder; give a folder"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        what = "cannot be written" if folder == store.folder else f"cannot be made in {folder}"
+        yield "store.path", f'is {store.path}, which {what} by this user; change its owner, or set kind = "none"'
 
 
 def _names(section: str, names: list[str]) -> Iterator[Problem]:

@@ -40,6 +40,7 @@ from proxy.sip.message import H, Request, Response, make_response, make_trying
 from proxy.sip.parser import BadMessage, validate_untrusted
 from proxy.sip.uri import Uri
 from proxy.stack import ServerKey, Stack, Transaction
+from proxy.store import NULL, Persistence
 from proxy.stories import Stories
 from proxy.token import Signer, Token
 
@@ -89,6 +90,7 @@ class Core:
         self.start_story = start_story
         self.run_route = run_route
         self.anchor = anchor
+        self.store: Persistence = NULL
         self.max_forwards = max_forwards
         self.dialogs = Dialogs()
         self.own: Own = {}
@@ -258,10 +260,13 @@ class Core:
             relay.leg = dialog.leg
             relay.from_phone = dialog.from_phone(relay.from_caller)
             self._learn_side(dialog, relay.from_caller, request, flow)
-            if dialog.leg is not None and self.anchor is not None and self.anchor.needs(dialog.leg, request):
-                relay.story = True
-                self.start_story(self.stories.in_dialog, relay, leaves)
-                return
+            if dialog.leg is not None and self.anchor is not None:
+                if request.method != "BYE":  # its CSeq number is spent, its Contact may be new
+                    self.store.dirty(dialog.leg.session)
+                if self.anchor.needs(dialog.leg, request):
+                    relay.story = True
+                    self.start_story(self.stories.in_dialog, relay, leaves)
+                    return
         self.relay_in_dialog(relay, leaves, now)
 
     def _place_untrusted(self, request: Request, flow: Flow) -> tuple[Dialog | None, Listener | None]:

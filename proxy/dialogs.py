@@ -30,16 +30,19 @@ class CSeqMap:
 
     ``outgoing(n)`` gives the number the receiver sees for the sender's ``n``; asked again for the same request it
     gives the same. ``own()`` spends a number for a request of ours. ``incoming(n)`` is the sender's number for one
-    the receiver named.
+    the receiver named. ``reserved``: numbers that will be spent as soon as that is stored. ``skip``: how many numbers
+    the next ``own`` leaves out, because a restarted proxy cannot know whether they were used.
     """
 
-    __slots__ = ("last_in", "last_out", "offset", "recent")
+    __slots__ = ("last_in", "last_out", "offset", "recent", "reserved", "skip")
 
     def __init__(self, last_in: int = -1, last_out: int = -1, offset: int = 0) -> None:
         self.last_in = last_in
         self.last_out = last_out
         self.offset = offset
         self.recent: dict[int, int] = {}
+        self.reserved = 0
+        self.skip = 0
 
     def outgoing(self, number: int) -> int:
         """Translate the CSeq number of a request, an ACK or a CANCEL, or the number inside a RAck."""
@@ -66,7 +69,8 @@ class CSeqMap:
         """The number for a request of ours in this direction."""
         if self.last_in >= 0:
             self._remember(self.last_in, self.last_out)
-        self.last_out = max(self.last_out, 0) + 1
+        self.last_out = max(self.last_out, 0) + 1 + self.skip
+        self.skip = 0
         self.offset = max(self.last_out - self.last_in, self.offset) if self.last_in >= 0 else 0
         return self.last_out
 

@@ -33,7 +33,9 @@ from proxy.garbage import Garbage
 from proxy.location import Location
 from proxy.media.anchor import Anchor
 from proxy.media.mover import Mover
+from proxy.media.nodes import NodeEvent
 from proxy.media.policy import Policy
+from proxy.media.reconcile import Reconciler
 from proxy.media.sampler import Sampler, SamplerConfig
 from proxy.media.session import Session
 from proxy.media.table import MediaTable
@@ -41,12 +43,15 @@ from proxy.media_nodes import MediaNodes
 from proxy.pacing import Pacer
 from proxy.registrar import Registrar
 from proxy.relay import Relay, Target
+from proxy.restore import Keeper
 from proxy.routing import AnyRoute, Call, Service, is_stateless, load_script
 from proxy.sip.message import Response, make_request
 from proxy.sip.transaction import Timers
 from proxy.sip.uri import parse_uri_untrusted
 from proxy.stack import Stack, Transaction
+from proxy.state import State, forgetful
 from proxy.stateless import Stateless
+from proxy.store import Store
 from proxy.supervisor import Supervisor
 from proxy.token import Signer
 from proxy.transport.udp import UdpSocket
@@ -79,16 +84,18 @@ class Edge:
         *,
         clock: Callable[[], float] = trio.current_time,
         epoch: Callable[[], float] = time.time,
+        state: State | None = None,
     ) -> None:
         self.config = config
+        state = state or forgetful(config)
         self.clock = clock
+        self.epoch = epoch
         self.garbage = Garbage()
         self.driver = Driver(lambda name: self._internal_error(f"story {name}"))
         self.started_at = epoch()
         self.nursery: trio.Nursery | None = None
         timers = config.timers
         self.stack = Stack(Timers(timers.t1, timers.t2, timers.t4), secrets.token_hex(3).encode())
-        secret = config.proxy.secret.encode() if config.proxy.secret else secrets.token_bytes(32)
         self.media_nodes = MediaNodes(config, self._calls_on, clock=clock, epoch=epoch)
         self.clients = self.media_nodes.clients
         self.pool = self.media_nodes.pool
@@ -111,7 +118,7 @@ class Edge:
         self.core = Core(
             self.stack,
             CoreTimers(config),
-            Signer(secret),
+            Signer(state.secret),
             clock=clock,
             start_story=self.start_story,
             run_route=talk.route if is_stateless(script) else script,
@@ -166,8 +173,12 @@ class Edge:
         self.mover: Mover | None = None
         if self.anchor is not None:
             rate = config.nodes.move_rate
-            self.mover = Mover(self.anchor, self.supervisor, lost=self.supervisor.lost, rate=rate)
+            store = state.store if isinstance(state.store, Store) else None
+            self.mover = Mover(self.anchor, self.supervisor, store=store, lost=self.supervisor.lost, rate=rate)
             self.media_nodes.mover = self.mover
+        lost = self.supervisor.lost if self.mover is None else self.mover.session_lost
+        self.keeper = Keeper(self.core, self.anchor, state.store, clock=clock, epoch=epoch, session_lost=lost)
+        self.reconciler = self._reconciler() if self.anchor is not None and config.store.reconcile else None
         self.sampler: Sampler[Session] = Sampler(
             self._sessions,
             describe,
@@ -196,6 +207,18 @@ class Edge:
         self.media_nodes.came.append(self.sampler.add_node)
         self.media_nodes.went.append(self.sampler.remove_node)
 
+    def _reconciler(self) -> Reconciler:
+        return Reconciler(
+            self.config.proxy.instance,
+            self._sessions,
+            lambda: {name: node.client for name, node in self.pool.nodes.items() if node.reachable},
+            self.pool.delete,
+            lambda *what: self.pool.emit(NodeEvent(self.epoch(), *what)),
+            interval=self.config.store.reconcile,
+            delete_delay=self.config.media.delete_delay,
+            clock=self.clock,
+        )
+
     def _sessions(self) -> Iterable[Session]:
         return () if self.anchor is None else self.anchor.sessions
 
@@ -206,6 +229,7 @@ class Edge:
         """Counters for ``mediactl stats``."""
         return {
             **self.stack.stats,
+            **self.keeper.store.statistics(),
             "dialogs": len(self.core.dialogs),
             "bindings": len(self.location),
             "server_transactions": len(self.stack.server),
@@ -246,12 +270,18 @@ class Edge:
         sockets = [UdpSocket(listener, *self._receivers(listener), self.stack.stats) for listener in self.listeners]
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
+            self.keeper.restore()
+            if self.mover is not None:
+                await nursery.start(self.mover.run)
+                self.mover.resume()
+            await nursery.start(self.keeper.store.run)
             await nursery.start(self.media_nodes.run)
+            nursery.start_soon(self.keeper.verify)
+            if self.reconciler is not None:
+                nursery.start_soon(self.reconciler.run)
             for sock in sockets:
                 nursery.start_soon(sock.run)
             nursery.start_soon(self.ticker, sockets)
-            if self.mover is not None:
-                await nursery.start(self.mover.run)
             await nursery.start(self.sampler.run)
             task_status.started()
 

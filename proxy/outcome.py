@@ -112,6 +112,8 @@ class Outcome:
             side = dialog.callee if relay.from_caller else dialog.caller
             self.core.learn_contact(side, response)
             self.refreshed(dialog, response, relay.from_caller, now)
+            if dialog.leg is not None:
+                self.core.store.dirty(dialog.leg.session)
 
     def _undialogued(self, relay: Relay, code: int) -> None:
         if relay.leg is not None and relay.initial and code >= 300 and self.core.anchor is not None:
@@ -123,6 +125,16 @@ class Outcome:
         self.refreshed(dialog, response, True, now)
         if dialog.leg is not None:
             self.core.alarm(now + self.core.timers.ack, self._ack_due, dialog)
+
+    def resume(self, dialog: Dialog, now: float) -> None:
+        """A dialog from another life of this proxy: its timers run on. What fell due while nobody was here has as long
+        as an ACK to happen after all: whoever is still there repeats what it got no answer to."""
+        grace = now + self.core.timers.ack
+        if not dialog.acked:
+            self.core.alarm(grace, self._ack_due, dialog)
+        if dialog.expires_at is not None:
+            dialog.expires_at = max(dialog.expires_at, grace)
+            self.core.alarm(dialog.expires_at + 1.0, self._session_due, dialog)
 
     def reject_answer(self, relay: Relay, branch: Branch, response: Response, refusal: Refusal) -> Response:
         """rtpengine cannot use the callee's 2xx: ACK it and hang up on the callee; the refusal goes up in its place."""

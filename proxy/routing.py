@@ -93,6 +93,7 @@ class Call:
         self.method: str = relay.request.method
         self.source: Address = flow.addr
         self.dropped = False
+        self.wish: tuple[str | None, tuple[str, ...]] | None = None
         self._uri: Uri | None = None
 
     # -- asking ---------------------------------------------------------------------------------------------------
@@ -239,6 +240,12 @@ class Call:
         relay = self.relay_context
         relay.final_code = response.code
         core.stack.respond(relay.tx, response.code, response.to_bytes(), core.clock())
+
+    def use_nodes(self, set: str | None = None, labels: Iterable[str] = ()) -> None:
+        """Media of this call goes to nodes of one `set`, and to nodes that have all of `labels`. Say it before
+        ``relay``; with no such node that can take it the call gets 503. The second pass of a call stays where the first
+        one put it."""
+        self.wish = (set, tuple(labels))
 
     async def relay(
         self,

@@ -47,11 +47,11 @@ class Supervisor:
     async def reinvite(self, leg: Leg, to_phone: bool, sdp: bytes) -> Response:
         """A re-INVITE of ours on one leg, to its phone or to FreeSWITCH: the final response, 481 when the dialog is
         gone."""
-        own = self.prepare_reinvite(leg, to_phone, sdp)
-        if own is None:
+        dialog = self.dialog_of(leg)
+        if dialog is None or dialog.ended:
             return Response(481, b"Dialog gone", b"SIP/2.0 481 Dialog gone", [], [], b"")
-        own.send()
-        return await own.wait()
+        to_caller = dialog.phone_calls if to_phone else not dialog.phone_calls
+        return await self.own.send(dialog, to_caller, "INVITE", sdp)
 
     def prepare_reinvite(self, leg: Leg, to_phone: bool, sdp: bytes) -> OwnRequest | None:
         """The same, built but not sent, its CSeq number spent; None when the dialog is gone or nobody can be

@@ -146,6 +146,16 @@ class OwnRequests:
     ) -> Response:
         """Send ``method`` to one side of a dialog as if from the other; returns the final response (408 and 503
         ours)."""
+        if dialog.leg is not None and method != "BYE":
+            # The number is ours for good before the request leaves: a proxy that is killed then and started again must
+            # not let the other side use it as well.
+            numbers = dialog.map_for(not to_caller)
+            numbers.reserved += 1
+            await self.core.store.commit(dialog.leg.session)
+            numbers.reserved -= 1
+            if dialog.ended:
+                return Response(481, b"Dialog gone", b"SIP/2.0 481 Dialog gone", [], [], b"")
+            self.core.store.dirty(dialog.leg.session)
         own = self.start(dialog, to_caller, method, body, reason)
         if own is None:
             raise BadMessage(481, b"That side of the dialog cannot be reached")

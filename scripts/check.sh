@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # check.sh [PYTEST ARGUMENTS]: linter, formatter, types, tests; all of them even when one fails, and a summary at the end.
+# Without arguments also the tests of the hot path on its compiled build.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 export PATH=$PWD/.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -14,6 +15,13 @@ step ruff check .
 step ruff format --check .
 step mypy --strict
 step pytest -q "$@"
+# The same tests of the hot path once more, on the compiled build of it.
+if [[ $# == 0 ]]; then
+    step python scripts/compile.py
+    step env PYTHONPATH=build/compiled python -c 'import proxy.stack as it; raise SystemExit(it.__file__.endswith(".py"))'
+    step pytest -q -o pythonpath="build/compiled ." tests/ladders tests/media tests/sip tests/ng_protocol/test_flat.py \
+        tests/proxy --ignore tests/proxy/test_cost.py
+fi
 
 if ((${#failed[@]})); then
     printf -v list '%s, ' "${failed[@]}"

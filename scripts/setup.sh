@@ -21,6 +21,7 @@ sipp      sip-tester        load of the bench
 ip        iproute2          network namespaces of the lab
 nft       nftables          NAT and loss in the lab
 tcpdump   tcpdump           captures of the lab
+gcc       gcc               compiled build of the hot path
 "
 
 say() { echo "setup: $*"; }
@@ -55,12 +56,20 @@ sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     return 1
 }
 
+# Whether C extensions can be made for this Python. One that is not Debian's own brings its headers itself.
+has_headers() {
+    [[ $(readlink -f "$1") != /usr/bin/* ]] && return 0
+    "$1" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null
+}
+
 missing_packages() {
     local program package _
     while read -r program package _; do
         if [[ -n $program ]] && ! have "$program"; then echo "$package"; fi
     done <<<"$needs"
+    [[ -e /usr/include/stdio.h ]] || echo libc6-dev
     usable_python >/dev/null || printf '%s\n' python3 python3-venv
+    has_headers "$(usable_python || echo /usr/bin/python3)" || echo python3-dev
 }
 
 install_packages() {

@@ -162,7 +162,7 @@ class FakeNode:
                 except BlockingIOError:
                     break
                 reply = self._receive(datagram)
-                if reply is None:
+                if reply is None or len(reply) > 65507:  # more does not fit into a datagram: nothing leaves
                     continue
                 if self.delay:
                     self._nursery.start_soon(self._send_later, sock, reply, peer, self.delay)

@@ -119,6 +119,27 @@ def test_a_secret_is_not_described() -> None:
     assert "staple" not in text
 
 
+def test_the_store_is_described(tmp_path: Path) -> None:
+    path = tmp_path / "edge.toml"
+    path.write_text(LISTEN + '[store]\npath = "state"\n')
+    text = describe(load(path))
+    assert f"store: {tmp_path}/state/edge1.db\n" in text
+    assert f"record-route tokens: secret kept in {tmp_path}/state/edge1.secret" in text
+    assert "store: none, live calls end with the proxy" in describe(load(DATA / "full.toml"))
+    assert "store: /var/lib/mediactl/edge1.db" in describe(load(DATA / "minimal.toml"))
+    assert not (tmp_path / "state").exists(), "checking makes nothing"
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "edge.toml"
+    monkeypatch.setattr("os.access", lambda folder, mode: False)
+    for state, what in (("", "cannot be written"), ("/a/b", f"cannot be made in {tmp_path}")):
+        path.write_text(f'{LISTEN}[store]\npath = "{tmp_path}{state}"\n')
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert f"store.path is {tmp_path}{state}, which {what} by this user; change its owner" in str(caught.value)
+
+
 def test_a_config_cannot_be_changed() -> None:
     config = load(DATA / "minimal.toml")
     with pytest.raises(AttributeError):
@@ -141,6 +162,7 @@ def test_every_field_is_documented_in_the_code_and_in_the_reference() -> None:
         "carrier": config_module.CarrierConfig,
         "timers": config_module.TimerConfig,
         "registrar": config_module.RegistrarConfig,
+        "store": config_module.StoreConfig,
     }
     assert set(headings) == set(Config.__struct_fields__)
     for section, struct in headings.items():

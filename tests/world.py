@@ -31,6 +31,8 @@ from lab.sip_dialog import Dialog
 from proxy.config import Config, load
 from proxy.edge import Edge
 from proxy.flow import Listener
+from proxy.state import State
+from proxy.store import Store
 from tests.fake_rtpengine import FakeNode, fake_node
 from tests.media.ladder import FreeSwitch
 
@@ -266,11 +268,20 @@ class Party:
                 call.dialog.refresh(message)
 
 
+async def _at_once(function: Any, *args: Any) -> Any:
+    """In place of a worker thread, which virtual time does not wait for."""
+    return function(*args)
+
+
 class World:
     """See the module. `wire` is everything sent so far; `take` what is new since the last `take`."""
 
-    def __init__(self, config: Config, nursery: trio.Nursery, node: FakeNode | None = None) -> None:
-        self.edge = Edge(config, epoch=lambda: 1_700_000_000.0 + trio.current_time())
+    def __init__(
+        self, config: Config, nursery: trio.Nursery, node: FakeNode | None = None, state: Path | None = None
+    ) -> None:
+        self.config = config
+        self.state = state
+        self.edge = self._edge()
         self.nursery = nursery
         self.node = node
         self.nodes: dict[str, FakeNode] = {} if node is None else {"node1": node}
@@ -285,21 +296,53 @@ class World:
         self.parties: dict[str, Party] = {}
         for name, addr in PARTIES.items():
             self.party(name, addr)
-        for listener in self.edge.listeners:
+
+    def _edge(self) -> Edge:
+        state = None
+        if self.state is not None:
+            store = Store(self.state, in_thread=_at_once)
+            store.open()
+            state = State(store, b"0123456789abcdef")
+        made = Edge(self.config, epoch=lambda: 1_700_000_000.0 + trio.current_time(), state=state)
+        for listener in made.listeners:
             listener.sender = self._sender(listener)
+        return made
 
     async def start(self, *, sampler: bool = False) -> None:
         """Runs what the edge runs, sockets excepted."""
-        edge = self.edge
-        edge.nursery = self.nursery
-        for client in edge.clients.values():
-            await self.nursery.start(client.run)
-        if sampler:
-            await self.nursery.start(edge.sampler.run)
-        if edge.mover is not None:
-            await self.nursery.start(edge.mover.run)
-        self.nursery.start_soon(edge.ticker, [])
+        self.life: trio.CancelScope = await self.nursery.start(self._live, self.edge, sampler)
         await settle()
+
+    async def _live(
+        self, edge: Edge, sampler: bool, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            edge.nursery = nursery
+            edge.keeper.restore()
+            await nursery.start(edge.keeper.store.run)
+            for client in edge.clients.values():
+                await nursery.start(client.run)
+            if edge.mover is not None:
+                await nursery.start(edge.mover.run)
+                edge.mover.resume()
+            nursery.start_soon(edge.keeper.verify)
+            if sampler:
+                await nursery.start(edge.sampler.run)
+            nursery.start_soon(edge.ticker, [])
+            task_status.started(nursery.cancel_scope)
+
+    async def restart(self, *, down: float = 1.0, sampler: bool = False) -> None:
+        """`kill -9`, and a start `down` seconds later: what was not written is gone, and so is whatever was under way.
+        Needs a store."""
+        store = self.edge.keeper.store
+        assert isinstance(store, Store)
+        store.abandon()
+        self.life.cancel()
+        for listener in self.edge.listeners:
+            listener.sender = None
+        await trio.sleep(down)
+        self.edge = self._edge()
+        await self.start(sampler=sampler)
 
     def party(self, name: str, addr: Address, contact: Address | None = None) -> Party:
         """A party by name; one of that name or address before it is replaced."""
@@ -404,10 +447,16 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    made: Config | str = TALK, *, node: bool = False, nodes: int = 0, sampler: bool = False, **timers: str
+    made: Config | str = TALK,
+    *,
+    node: bool = False,
+    nodes: int = 0,
+    sampler: bool = False,
+    state: Path | None = None,
+    **timers: str,
 ) -> AsyncGenerator[World, None]:
     """A running world, checked at its end. `node`: with media on a fake rtpengine; `nodes`: on so many, node1 at
-    198.51.100.2 and 10.0.0.2, node2 at 198.51.100.3 and 10.0.1.3, ..."""
+    198.51.100.2 and 10.0.0.2, node2 at 198.51.100.3 and 10.0.1.3, ... `state`: a file for its store."""
     raised: Exception | None = None
     async with AsyncExitStack() as stack:
         fakes = {}
@@ -417,7 +466,7 @@ async def open_world(
         nursery = await stack.enter_async_context(trio.open_nursery())
         addresses = " ".join(fake.address for fake in fakes.values())
         settings = made if isinstance(made, Config) else config(made, addresses, **timers)
-        world = World(settings, nursery, fakes.get("node1"))
+        world = World(settings, nursery, fakes.get("node1"), state)
         world.nodes = fakes
         await world.start(sampler=sampler)
         try:

@@ -4,6 +4,8 @@
    rest is the peer. A run with retransmissions is repeated.
 2. *Pairs*: ours, peer, ours, peer, ... A pair in which either run is spoiled is thrown out and repeated, at most
    `REPEATS` times; then the mode is invalid and has no ratio.
+   When it was failed calls of the peer every time, that setting of it is left out and the next cheapest takes its
+   place from the first pair on: with two or more workers it reorders messages of a call now and then.
 3. The result is the median of the pairs' ratios ours / peer, with the least and the greatest.
 """
 
@@ -74,7 +76,7 @@ SideT = TypeVar("SideT", bound=Named)
 @dataclass
 class Result:
     """Outcome of one mode. `invalid` says why there is no ratio; `spoiled` counts pairs thrown out, `retransmissions`
-    those of all pairs, thrown out or not."""
+    those of all pairs, thrown out or not; `left_out` are settings of the peer that failed only after the scan."""
 
     mode: str
     peer: str = ""
@@ -83,6 +85,7 @@ class Result:
     spoiled: int = 0
     retransmissions: int = 0
     invalid: str = ""
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def ratios(self) -> list[float]:
@@ -105,10 +108,10 @@ class Result:
         return None if self.invalid or not self.pairs else median(self.ratios)
 
 
-def choose_peer(
+def rank_peers(
     candidates: Sequence[SideT], run: Callable[[SideT], Run], tell: Callable[[str], None]
-) -> tuple[SideT | None, list[Run]]:
-    """Run every candidate and return the cheapest whose calls all succeeded (None: there is none), and all runs."""
+) -> tuple[list[SideT], list[Run]]:
+    """Run every candidate and return those whose calls all succeeded, cheapest first, and all runs."""
     runs: list[Run] = []
     good: list[tuple[float, int]] = []
     for index, candidate in enumerate(candidates):
@@ -120,7 +123,7 @@ def choose_peer(
                 good.append((figures.figure, index))
             if not figures.retransmissions or figures.failed:
                 break
-    return (candidates[min(good)[1]] if good else None), runs
+    return [candidates[index] for _, index in sorted(good)], runs
 
 
 def compare(
@@ -133,12 +136,27 @@ def compare(
 ) -> Result:
     """Measure one mode. `run` measures one side once; `tell` gets a line of progress."""
     result = Result(mode)
-    peer, result.scan = choose_peer(candidates, run, tell)
-    if peer is None:
+    ranked, result.scan = rank_peers(candidates, run, tell)
+    if not ranked:
         result.invalid = "the peer has no setting without failed calls"
-        return result
-    result.peer = peer.name
+    for number, peer in enumerate(ranked, 1):
+        failing = against(result, ours, peer, pairs, run, tell)
+        if not failing or number == len(ranked):
+            break
+        tell(f"left out: {peer.name}, {failing}; once more with {ranked[number].name}")
+        result.left_out.append(f"{peer.name}: {failing}")
+    return result
+
+
+def against(
+    result: Result, ours: SideT, peer: SideT, pairs: int, run: Callable[[SideT], Run], tell: Callable[[str], None]
+) -> str:
+    """Fill `result` with pairs beside one setting of the peer. Returns why that setting has to be left out after all,
+    calls that failed in every try of a pair; "" when it does not. What else spoils a pair as often makes the mode
+    invalid."""
+    result.peer, result.pairs, result.invalid = peer.name, [], ""
     for number in range(1, pairs + 1):
+        failing = True
         for attempt in range(1 + REPEATS):
             pair = (run(ours), run(peer))
             spoiled = "; ".join(f"{figures.side}: {figures.spoiled}" for figures in pair if figures.spoiled)
@@ -150,7 +168,8 @@ def compare(
                 result.pairs.append(pair)
                 break
             result.spoiled += 1
+            failing = failing and pair[1].failed > 0
         else:
             result.invalid = f"pair {number} was spoiled {1 + REPEATS} times, last by {spoiled}"
-            return result
-    return result
+            return f"failed calls in each of {1 + REPEATS} tries of a pair" if failing else ""
+    return ""

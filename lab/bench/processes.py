@@ -76,6 +76,12 @@ def udp_bound(address: str, port: int) -> bool:
     return any(row.split()[1] == wanted for row in rows)
 
 
+def udp_overflows() -> int:
+    """Datagrams this network namespace has dropped so far because a socket's buffer was full."""
+    names, values = (row.split() for row in Path("/proc/net/snmp").read_text().splitlines() if row.startswith("Udp:"))
+    return int(dict(zip(names, values, strict=True))["RcvbufErrors"])
+
+
 class Daemon:
     """One child process in a session of its own, logging to a file. Use as a context manager."""
 

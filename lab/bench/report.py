@@ -182,6 +182,7 @@ def _scan_rows(results: Sequence[Result]) -> list[str]:
     for result in results:
         for run in result.scan:
             rows.append(f"| {result.mode} | {run.side} | {run.figure:.0f} | {run.spoiled or 'yes'} |")
+        rows += [f"| {result.mode} | {one.replace(': ', ' | - | later ', 1)} |" for one in result.left_out]
     return rows
 
 

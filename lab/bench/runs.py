@@ -11,6 +11,7 @@ from pathlib import Path
 from lab.bench.delay import Delays, watch
 from lab.bench.modes import Mode
 from lab.bench.pairs import Run
+from lab.bench.processes import udp_overflows
 from lab.bench.sides import Side
 from lab.bench.sipp import CALLEE, PORT, PROXY, Load
 from lab.bench.stage import stage
@@ -34,6 +35,7 @@ def run_side(side: Side, mode: Mode, load: Load, folder: Path, settle: float = 0
         warm = on.drive(WARM_UP, "warm-up")
         on.proxy.wait_idle()
         delays = stack.enter_context(watch((PROXY, PORT), (CALLEE, PORT))) if mode.delay else Delays()
+        overflows = udp_overflows()
         before, switch_before = on.proxy.cpu(), on.switch_cpu()
         counters = on.drive(load)
         time.sleep(settle)
@@ -45,6 +47,11 @@ def run_side(side: Side, mode: Mode, load: Load, folder: Path, settle: float = 0
         problems = [complaint, too_slow(mode, load, counters.rate)]
         if mode.delay:
             problems.append(delays.complaint(load.calls))
+        overflows = udp_overflows() - overflows
+        notes = [
+            f"the B2BUA {switch_used.total / load.calls * 1e6:.0f} us a call" if mode.switch else "",
+            f"{overflows} datagrams lost to full buffers" if overflows else "",
+        ]
         return Run(
             side=side.name,
             calls=load.calls,
@@ -56,5 +63,5 @@ def run_side(side: Side, mode: Mode, load: Load, folder: Path, settle: float = 0
             rate=counters.rate,
             p50_us=delays.quantile(0.50),
             p99_us=delays.quantile(0.99),
-            note=f"the B2BUA {switch_used.total / load.calls * 1e6:.0f} us a call" if mode.switch else "",
+            note=", ".join(filter(None, notes)),
         )

@@ -17,6 +17,9 @@ CALLER = "127.0.0.8"
 CALLEE = "127.0.0.9"
 PROXY = "127.0.0.2"
 PORT = 5060
+BUFFER = 4 << 20
+"""Socket buffers of both ends in bytes, as far as the kernel allows. With sipp's own 64 kB an end that waits ten
+milliseconds for its turn on the processor loses messages at 2,000 calls a second, whatever the proxy does."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def _command(name: str, address: str, load: Load) -> list[str | Path]:
         *("sipp", "-sf", SCENARIOS / f"{name}.xml", "-i", address, "-p", str(PORT), "-nostdin"),
         *("-m", str(load.calls), "-timeout", f"{timeout}s", "-timeout_error"),
         *("-trace_stat", "-stf", f"{name}.csv", "-fd", "1", "-trace_counts"),
+        *("-buff_size", str(BUFFER)),
         *("-trace_err", "-error_file", f"{name}-errors.log"),
     ]
 

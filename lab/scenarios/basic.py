@@ -78,7 +78,7 @@ class PlainCall(Conversation):
     async def during(self, lab: Lab) -> None:
         await trio.sleep(LOOK_AFTER)
         self.listed = _rows(json.loads(await lab.edge.mediactl("ls", "--json")))
-        self.anchored = await lab.nodes[0].calls()
+        self.anchored = await lab.nodes[0].live_calls()
 
     def check(self, see: Findings) -> None:
         super().check(see)

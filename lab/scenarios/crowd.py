@@ -34,6 +34,7 @@ class NodeDies500Calls(Scenario):
     node_arguments = (("--log-level=3",), ("--log-level=3",))
     kinds: ClassVar[tuple[Kind, ...]] = (Kind.STAND_IN,)
     alone = True
+    captured = False
     timeout = 150.0
     settle = 15.0
     ways: ClassVar[tuple[Way, ...]] = (KILLED, SILENT)

@@ -71,7 +71,7 @@ class HalfDeadNode(Outage):
 
     name = "half_dead_node"
     summary = "control answers, RTP does not pass: found by the canary, new calls avoid it, the live call is moved"
-    settings = replace(STANDBY, sections={"media": {"evacuate_half_dead": True}})
+    settings = replace(STANDBY, sections={"nodes": {"evacuate_half_dead": True}})
     recovery = 3.0
     new: Pair
 

@@ -97,6 +97,11 @@ class Anchor:
 
     # -- dialogs -------------------------------------------------------------------------------------------------------
 
+    def adopt(self, session: Session) -> None:
+        """A session from another life of this proxy goes on here."""
+        session.rng = self._rng
+        self.table.adopt(session)
+
     def new_leg(
         self,
         call_id: bytes,
@@ -199,13 +204,17 @@ class Anchor:
         """An ACK of a 2xx was seen, the initial INVITE's or a later one's."""
         if not leg.ended:
             self._dialogue.correct(leg)
-        if not leg.confirmed and not leg.ended:
-            leg.confirmed = True
-            if leg.session.state == "early":
-                leg.session.state = "confirmed"
-            self.engine.note(leg.session, f"leg {leg.name} confirmed")
         if leg.session.move is not None:
             leg.session.move.go()
+        if leg.confirmed or leg.ended:
+            self.engine.store.dirty(leg.session)
+            return
+        leg.confirmed = True
+        if leg.session.state == "early":
+            leg.session.state = "confirmed"
+        self.engine.note(leg.session, f"leg {leg.name} confirmed")
+        if all(one.confirmed for one in leg.session.legs):  # a call through FreeSWITCH is written once, not per leg
+            self.engine.store.dirty(leg.session)
 
     def branch_ended(self, leg: Leg, branch: bytes | None = None) -> None:
         """This branch of the leg's initial INVITE failed or was cancelled: nobody may hear its phone any more."""
@@ -231,6 +240,7 @@ class Anchor:
                 session.release(offer)
         if former is not None and not former.session.legs:
             self.engine.delete(former.session)
+        self.engine.store.dirty(session)
         if not session.legs:
             self.engine.delete(session)
         elif not leg.phone_calls:

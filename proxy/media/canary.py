@@ -21,7 +21,21 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from ng_protocol import Answer, AnswerReply, Client, Command, Delete, DeleteReply, NgError, Offer, OfferReply, Query
+from ng_protocol import (
+    Answer,
+    AnswerReply,
+    Client,
+    Command,
+    Delete,
+    DeleteReply,
+    NgClosed,
+    NgError,
+    NgRefused,
+    NgTimeout,
+    Offer,
+    OfferReply,
+    Query,
+)
 from proxy.sip.sdp import BadSdp, parse_sdp_untrusted
 
 _log = logging.getLogger(__name__)
@@ -95,7 +109,7 @@ class Canary:
         def done(result: Any) -> None:
             if self.making and attempt == self._attempt:
                 if isinstance(result, NgError):
-                    self._failed(str(result))
+                    self._failed(str(result), quiet=isinstance(result, NgTimeout | NgRefused | NgClosed))
                 else:
                     step(result)
 
@@ -129,8 +143,9 @@ class Canary:
             return True
         return False
 
-    def _failed(self, why: str) -> None:
-        if self.broken != why:
+    def _failed(self, why: str, quiet: bool = False) -> None:
+        """`quiet`: the node does not answer at all, which others report."""
+        if self.broken != why and not quiet:
             _log.warning("no media canary on node %s: %s; its media is not watched", self._client.name, why)
         self.broken = why
         self._close()

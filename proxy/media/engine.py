@@ -23,6 +23,7 @@ import trio
 
 from ng_protocol import Answer, Client, Command, Delete, NgBadReply, NgError, NgLostCall, NgTimeout, Offer, OfferReply
 from proxy.driver import Driver, Wake
+from proxy.store import NULL, Persistence
 
 from .policy import RTP, Policy, plain_view
 from .pool import Pool
@@ -84,6 +85,7 @@ class Engine:
         self.epoch = epoch
         self.setup_timeout = setup_timeout
         self.rescuer: Rescuer | None = None
+        self.store: Persistence = NULL
         self.driver: Driver | None = None
 
     async def ask(self, client: Client, command: Command[ReplyT], timeout: float | None = None) -> ReplyT:
@@ -227,6 +229,7 @@ class Engine:
         self.note(session, "ended")
         if session.move is not None:
             session.move.cancel()
+        self.store.dirty(session)
         self.leave_node(session)
         session.dissolve()
 
@@ -256,7 +259,8 @@ class Engine:
         return await self.rescuer.rescue(session, call, str(failure))
 
     async def _first(self, session: Session, command: Offer) -> OfferReply:
-        names = self.pool.choose(session.ng_call_id, self.clock())
+        group, labels = session.wish or (None, ())
+        names = self.pool.choose(session.ng_call_id, self.clock(), group=group, labels=labels)
         failure: NgError | None = None
         for position, name in enumerate(names):
             client = self.pool.client(name)

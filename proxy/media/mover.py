@@ -25,13 +25,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
 
 import trio
 
+from proxy.store import Persistence
+
 from .anchor import Anchor
 from .nodes import NodeEvent, PlannedMove
-from .reanchor import Move, Teller
+from .reanchor import Move, Teller, untold
 from .sampler import Sample
 from .session import Session
 
@@ -52,14 +53,6 @@ RECENT = 30.0
 """Seconds without packets after which a call that its node has forgotten is taken for dead, not anchored again."""
 
 
-class Store(Protocol):
-    """Where sessions survive. `dirty` marks one; `commit` returns when it, and what else is dirty, is durable."""
-
-    def dirty(self, session: Session) -> None: ...
-
-    async def commit(self, session: Session) -> None: ...
-
-
 @dataclass(slots=True)
 class Planned:
     """One line of a plan: a session, and the node it would go to, "" for none. `note`: what is known about it."""
@@ -76,10 +69,10 @@ class Batch:
     `total`. `eta_seconds`: None while unknown. `done`: set when none is left.
     """
 
-    def __init__(self, node: str, why: str, now: float, clock: Callable[[], float]) -> None:
+    def __init__(self, node: str, why: str, clock: Callable[[], float]) -> None:
         self.node = node
         self.why = why
-        self.began = now
+        self.began = clock()
         self.took: float | None = None
         self.total = 0
         self.outcomes: Counter[str] = Counter()
@@ -133,7 +126,7 @@ class Mover:
         anchor: Anchor,
         own: Teller,
         *,
-        store: Store | None = None,
+        store: Persistence | None = None,
         lost: Callable[[Session], None] | None = None,
         rate: float = RATE,
         evacuation_rate: float = EVACUATION_RATE,
@@ -153,6 +146,7 @@ class Mover:
         self._lanes = (_Lane(rate), _Lane(evacuation_rate))
         self._asking: set[Move] = set()
         self._batches: dict[Move, Batch] = {}
+        self._open: dict[tuple[str, str], Batch] = {}
         self._evacuations: dict[str, Batch] = {}
         self._times_lost: dict[Session, int] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -193,14 +187,27 @@ class Mover:
             return
         self._times_lost = {one: n for one, n in self._times_lost.items() if one.state != "ended"}
         self._times_lost[session] = times
-        self._enlist([session], Batch(session.node, "its node has lost it", self.engine.clock(), self.engine.clock),
-                      graceful=False, may_stay=True)  # fmt: skip
+        self._enlist([session], self._batch(session.node, "it has lost them"), graceful=False, may_stay=True)
+
+    def resume(self) -> int:
+        """Sessions that were restored in the middle of a move: whoever does not know the new port is told. Returns how
+        many there are."""
+        found = [session for session in self.anchor.sessions if session.move is None and untold(session)]
+        for session in found:
+            batch = self._batch(session.node, "the proxy was restarted")
+            move = Move(self, session, batch.why)
+            self._batches[move] = batch
+            batch.total += 1
+            move.resume()
+        return len(found)
 
     def plan(self, name: str) -> list[PlannedMove]:
         """What `evacuate` would do now, in its order."""
         planned: list[PlannedMove] = []
         for session in self._ordered(self._on(name)):
-            names = self.engine.pool.choose(f"{session.id}.{session.moves + 2}", self.engine.clock(), without=name)
+            group, labels = session.wish or (None, ())
+            call = f"{session.id}.{session.moves + 1}"
+            names = self.engine.pool.choose(call, self.engine.clock(), group=group, labels=labels, without=name)
             planned.append(Planned(session.id, names[0] if names else "", _note(session)))
         return planned
 
@@ -209,8 +216,7 @@ class Mover:
         running = self._evacuations.get(name)
         if running is not None and running.left:
             return running
-        now = self.engine.clock()
-        batch = self._evacuations[name] = Batch(name, "it is evacuated", now, self.engine.clock)
+        batch = self._evacuations[name] = self._batch(name, "it is evacuated")
         self._enlist([one for one in self._on(name) if one.move is None], batch, graceful=True, may_stay=False)
         return batch
 
@@ -220,7 +226,8 @@ class Mover:
         if not isinstance(move, Move):
             if session.ng_call_id != call:
                 return True
-            batch = Batch(session.node, why, self.engine.clock(), self.engine.clock)
+            self.engine.note(session, f"to be moved: {why}")
+            batch = self._batch(session.node, "a command failed")
             self._enlist([session], batch, graceful=False, may_stay=False)
             move = session.move
         if isinstance(move, Move):
@@ -249,18 +256,20 @@ class Mover:
                     job = heapq.heappop(self._timers)[2]
                     self._call(job)
 
-    async def _writer(self, store: Store) -> None:
-        """Writes sessions down before their re-INVITEs leave: all that wait in one transaction."""
+    async def _writer(self, store: Persistence) -> None:
+        """Writes sessions down before their re-INVITEs leave: all that wait share a transaction. A disk that does not
+        work stops nobody."""
         while True:
             while not self._to_write:
                 self._write = trio.Event()
                 await self._write.wait()
             waiting = list(self._to_write)
             self._to_write.clear()
-            for session, _ in waiting:
-                store.dirty(session)
-            for session, then in waiting:
-                await store.commit(session)
+            async with trio.open_nursery() as nursery:
+                for session, _ in waiting[1:]:
+                    nursery.start_soon(store.commit, session)
+                await store.commit(waiting[0][0])
+            for _, then in waiting:
                 self._call(then)
 
     def _call(self, job: Callable[[], None]) -> None:
@@ -315,10 +324,9 @@ class Mover:
     def _all_of(self, name: str, why: str, *, may_stay: bool = False) -> int:
         sessions = self._on(name)
         moving = [session.move for session in sessions if isinstance(session.move, Move)]
-        now = self.engine.clock()
-        if sessions:
-            batch = Batch(name, why, now, self.engine.clock)
-            self._enlist([one for one in sessions if one.move is None], batch, graceful=False, may_stay=may_stay)
+        still = [one for one in sessions if one.move is None]
+        if still:
+            self._enlist(still, self._batch(name, why), graceful=False, may_stay=may_stay)
         for move in moving:
             if move.started:
                 move.lost(may_stay=may_stay)
@@ -329,6 +337,13 @@ class Mover:
             move.place.forget(name)
         return len(sessions)
 
+    def _batch(self, node: str, why: str) -> Batch:
+        """The batch of this node and reason that is not done yet, or a new one."""
+        batch = self._open.get((node, why))
+        if batch is None:
+            batch = self._open[node, why] = Batch(node, why, self.engine.clock)
+        return batch
+
     def _enlist(self, sessions: Iterable[Session], batch: Batch, *, graceful: bool, may_stay: bool) -> None:
         lane = self._lanes[1 if graceful else 0]
         for session in self._ordered(sessions):
@@ -336,11 +351,10 @@ class Mover:
             self._batches[move] = batch
             batch.total += 1
             lane.queue.append(move)
-        if batch.total:
+        if batch.left:
             self._pump()
         else:
-            batch.took = 0.0
-            batch.done.set()
+            self._closed(batch)
 
     def _ordered(self, sessions: Iterable[Session]) -> list[Session]:
         now = self.engine.clock()
@@ -372,11 +386,15 @@ class Mover:
         self._asking.add(move)
         move.start()
 
-    def _finished(self, batch: Batch) -> None:
+    def _closed(self, batch: Batch) -> None:
         batch.took = self.engine.clock() - batch.began
         batch.done.set()
+        self._open.pop((batch.node, batch.why), None)
         if self._evacuations.get(batch.node) is batch:
             del self._evacuations[batch.node]
+
+    def _finished(self, batch: Batch) -> None:
+        self._closed(batch)
         self.engine.pool.emit(
             NodeEvent(self.engine.epoch(), batch.node, f"calls moved ({batch.why})", batch.summary(), batch.total)
         )

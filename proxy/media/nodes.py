@@ -54,13 +54,15 @@ class Evidence(Enum):
 
 
 class Action(Enum):
-    """What follows from evidence; the value is how an event says it. "{calls}" is the number of calls concerned."""
+    """What follows from evidence; the value is how an event says it, "{calls}" the number of calls concerned. LOSE is
+    in no row: it is what MOVE and RESTART come to where nothing can move calls."""
 
     NONE = ""
     AVOID = "new calls avoid it"
-    HOLD = "new calls avoid it, {calls} stay until media stops or the operator says the node is lost"
+    HOLD = "new calls avoid it, {calls} left on it until media stops or the operator says the node is lost"
     QUARANTINE = "no new calls for it, {calls} on it"
     MOVE = "{calls} to be moved to other nodes"
+    LOSE = "{calls} lost with it, as nothing here moves calls"
     RESTART = "{calls} to be anchored again"
     BACK = "it takes new calls"
 

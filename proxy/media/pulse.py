@@ -6,8 +6,11 @@ last reply and counts only while a ping is unanswered, so a slow ticker makes no
 times forward when it was this process that slept: a paused proxy must not take its whole fleet for dead.
 
 A refusal is proof unless a canary packet passed the node after the first refusal: then a packet filter refuses for it,
-and it is a partition. A control port that is silent is proof only together with the canary, whose silence is counted
-in canary packets; without a usable canary the limit is longer (`down_after_blind`). Pure: no clock, no sockets.
+and it is a partition. Proof are two by the control port, or one by it and one by the canary's RTP port: a Linux kernel
+sends one host six ICMP errors and then one a second (icmp_ratelimit), and a busy proxy has used them up before a second
+refusal by the control port could tell anything. A control port that is silent is proof only together with the canary,
+whose silence is counted in canary packets; without a usable canary the limit is longer (`down_after_blind`). Pure: no
+clock, no sockets.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ class Pulse:
 
     __slots__ = (
         "_asked",
+        "_canary_refused",
         "_canary_since",
         "_config",
         "_heard",
@@ -57,6 +61,7 @@ class Pulse:
         self._steady_since: float | None = now
         self._refused = False
         self._refused_first: float | None = None
+        self._canary_refused = False
         self._canary_since: float | None = None
         self._media_heard: float | None = None
 
@@ -80,17 +85,34 @@ class Pulse:
         self._asked = None
         self._refused = False
         self._refused_first = None
+        self._canary_refused = False
         if self._steady_since is None:
             self._steady_since = now
 
     def refusal(self, now: float) -> None:
-        """One ICMP error, which proves nothing yet."""
+        """One ICMP error from the control port, which proves something only together with the canary's."""
         if self._refused_first is None:
             self._refused_first = now
+        if self._canary_refused:
+            self._prove()
 
     def refused(self, now: float) -> None:
-        """Refused twice, without a reply in between."""
+        """Refused twice by the control port, without a reply in between."""
         self.refusal(now)
+        self._prove()
+
+    def canary_refused(self) -> None:
+        """One ICMP error from the RTP port of a canary that was heard."""
+        self._canary_refused = self.canary_usable
+        if self._canary_refused and self._refused_first is not None:
+            self._prove()
+
+    @property
+    def proven(self) -> bool:
+        """Whether refusals have proven that nobody is there."""
+        return self._refused
+
+    def _prove(self) -> None:
         self._refused = True
         self._steady_since = None
 

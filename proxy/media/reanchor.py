@@ -160,6 +160,13 @@ class Move:
                     self._distrusted.add(x.answer.receiver)
         self.place.start()
 
+    def resume(self) -> None:
+        """The node has the media already, but not everybody may know: goes on with that."""
+        self.started = True
+        self.place.resume()
+        self._watch_until = self.host.engine.clock() + OFFER_LIFETIME
+        self._tell()
+
     def lost(self, *, may_stay: bool = False) -> None:
         """The node it is on now is gone (or has forgotten it): there is nothing to go back to, or to be graceful
         about."""
@@ -415,6 +422,16 @@ class Move:
             self.session.release(claim)
         self._claims.clear()
         self._wake()
+
+
+def untold(session: Session) -> bool:
+    """Whether a party of a confirmed leg has heard of an ng call only that is not the present one."""
+    return any(
+        leg.confirmed and party.heard is not None and party.heard.call not in ("", session.ng_call_id)
+        for leg in session.legs
+        for party in (leg.phone, leg.callee)
+        if party is not None
+    )
 
 
 def _retry_after(response: Response) -> float:

@@ -135,7 +135,8 @@ class Relocation:
         now = engine.clock()
         if not self.may_stay:
             self._tried.add(session.node)
-        names = engine.pool.choose(session.ng_call_id, now)
+        group, labels = session.wish or (None, ())
+        names = engine.pool.choose(f"{session.id}.{session.moves + 1}", now, group=group, labels=labels)
         left = [name for name in names if name not in self._tried]
         if left:
             self._tried.add(left[0])
@@ -164,6 +165,11 @@ class Relocation:
         self._timeout = None
         self._go_on()
         return True
+
+    def resume(self) -> None:
+        """It is where it is to be: a move that a restart of the proxy interrupted."""
+        self.asking = False
+        self.pairs = pairs_of(self.session)
 
     def cancel(self) -> None:
         """The session has ended."""

@@ -273,6 +273,7 @@ class Sampler(Generic[S]):
     async def _ask_in_turn(self, node: _Node[S], nursery: trio.Nursery) -> None:
         """One node's queue, within its budget."""
         gap = 1.0 / self.config.rate
+        node.scope = trio.CancelScope()
         with node.scope:
             while True:
                 while not node.queue:

@@ -21,65 +21,14 @@ from typing import Protocol
 from proxy.sip.sdp import BadSdp, Sdp, parse_sdp_untrusted
 
 from .exchange import State
+from .origin import OriginKeeper as OriginKeeper
+from .origin import without_origin as without_origin
 
 _RNG = random.Random()
 TIMELINE_LENGTH = 64
 OFFER_LIFETIME = 40.0
 """Seconds after which an offer in progress no longer blocks others: longer than a transaction lives (RFC 3261 timer B,
 32 s), so that one lost response cannot make a call refuse every later re-INVITE."""
-
-
-class OriginKeeper:
-    """The one o= line an endpoint sees (rule 12; RFC 4566 section 5.2, RFC 3264 section 8).
-
-    Whoever wrote the SDP, the endpoint sees one session id and a version that rises exactly when something else than
-    o= changed. The address in it is rtpengine's, as it came from the node.
-    """
-
-    __slots__ = ("_last_body", "_last_in", "_last_out", "_session_id", "_version")
-
-    def __init__(self, session_id: int) -> None:
-        self._session_id = session_id
-        self._version = 0
-        self._last_in: bytes | None = None
-        self._last_out = b""
-        self._last_body: bytes | None = None
-
-    @property
-    def version(self) -> int:
-        return self._version
-
-    def stamp(self, sdp: bytes) -> bytes:
-        """The SDP with this endpoint's o= line. Idempotent: the same SDP again comes out the same."""
-        if sdp == self._last_in:
-            return self._last_out
-        start = 0 if sdp.startswith(b"o=") else sdp.find(b"\no=") + 1
-        if not start and not sdp.startswith(b"o="):
-            return sdp
-        end = sdp.find(b"\n", start)
-        if end < 0:
-            return sdp
-        body = sdp[:start] + sdp[end:]
-        if body != self._last_body:
-            self._last_body = body
-            self._version += 1
-        line = sdp[start:end].rstrip(b"\r")
-        where = line.split(b" ")[-3:]
-        eol = b"\r" if sdp[end - 1 : end] == b"\r" else b""
-        stamped = b"%bo=- %d %d %b%b%b" % (
-            sdp[:start], self._session_id, self._version, b" ".join(where), eol, sdp[end:],
-        )  # fmt: skip
-        self._last_in, self._last_out = sdp, stamped
-        return stamped
-
-
-def without_origin(sdp: bytes) -> bytes:
-    """The SDP without its o= line, to compare what two SDPs ask for."""
-    start = sdp.find(b"\no=") + 1
-    if not start:
-        return sdp
-    end = sdp.find(b"\n", start)
-    return sdp[:start] if end < 0 else sdp[:start] + sdp[end:]
 
 
 @dataclass(slots=True, eq=False)
@@ -313,7 +262,7 @@ class Session:
     `node`: name of the rtpengine node, empty before the first offer (and after a move of a call nobody has answered).
     `moves`: how often it moved. `move`: the story of the move under way. `expected`: the party the first offer was
     made for, before anybody has taken the part (rules 5 and 7).
-    `legs`: the live ones; `ended_legs`: the others.
+    `legs`: the live ones; `ended_legs`: the others. `wish`: set and labels that its node must have, None: any node.
     `stale`: callees that failed without early media, whose ng branch goes when another takes over or the call ends.
     `created`: monotonic seconds; `created_epoch`: seconds since 1970. `sample`: filled by the sampler."""
 
@@ -326,6 +275,7 @@ class Session:
         self.created = created
         self.created_epoch = created_epoch
         self.node = ""
+        self.wish: tuple[str | None, tuple[str, ...]] | None = None
         self.state = "early"
         self.legs: list[Leg] = []
         self.ended_legs: list[Leg] = []

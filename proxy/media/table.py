@@ -103,6 +103,14 @@ class MediaTable:
     def add(self, session: Session) -> None:
         self._by_id[session.id] = session
 
+    def adopt(self, session: Session) -> None:
+        """A session with its live legs and what FreeSWITCH was shown in it, from another life of this proxy."""
+        self.add(session)
+        for leg in session.legs:
+            self.add_leg(leg)
+        for address, rendition in session.handed.items():
+            self._by_address.setdefault(address, []).append(rendition)
+
     def add_leg(self, leg: Leg) -> None:
         self._by_call_id[leg.call_id] = leg
 

@@ -6,9 +6,9 @@ takes in what has come (replies of any kind, canary packets), then judges (`Puls
 a ping and a canary packet in alternate looks, `statistics` once a second.
 
 ICMP shortens the wait. A refusal of any command, or of a canary packet, has the canary and the control port tried at
-once: after the second refusal the node is down, unless a canary packet passed in between. A refusal that is followed
-by a reply may have been a restart, as may be a canary that misses packets while control answers: then the node is
-asked whether it knows the canary call. If not, its uptime tells a restart from a call that is merely gone
+once: after a second refusal, from either, the node is down, unless a canary packet passed in between. A refusal that
+is followed by a reply may have been a restart, as may be a canary that misses packets while control answers: then the
+node is asked whether it knows the canary call. If not, its uptime tells a restart from a call that is merely gone
 (`pulse.restarted`). Without a canary only the uptime can tell.
 
 What follows: the mover is told (node lost, restarted, half-dead), owed deletes are paid, an event goes to the pool.
@@ -258,7 +258,7 @@ class Watch:
             owed = self.pool.owed.count(name)
             self.pool.pay(name)
             if action is Action.BACK:
-                return calls, decision(action, calls) + (f", {owed} owed deletes are sent" if owed else "")
+                return calls, decision(action, calls) + (f", and the deletes owed to it ({owed})" if owed else "")
         if mover is not None:
             if action is Action.MOVE:
                 calls = mover.node_lost(name, evidence.value)
@@ -268,7 +268,7 @@ class Watch:
                 calls = mover.half_dead(name)
                 return calls, f"no new calls for it, {decision(Action.MOVE, calls)}"
         elif action in (Action.MOVE, Action.RESTART) and calls:
-            return calls, f"{calls} calls on it are lost, as nothing here moves calls"
+            return calls, decision(Action.LOSE, calls)
         return calls, decision(action, calls)
 
     # -- control -------------------------------------------------------------------------------------------------------
@@ -290,11 +290,14 @@ class Watch:
         watched.doubt = True
         if watched.canary is not None:
             watched.canary.send()
+        if watched.pulse.proven:
+            self._judge(watched, now)
 
     def _canary_refused(self, watched: Watched, now: float) -> None:
         """Its RTP port is closed: the daemon is gone, or has lost the call. Ask at once, not at the next ping."""
         if not watched.pulse.canary_usable and now - watched.checked_at < RETRY:
             return  # it was never heard: a packet filter, perhaps; once a second is enough
+        watched.pulse.canary_refused()
         watched.doubt = True
         if now - watched.pinged_at >= self.detection.ping / 10:
             self._ping(watched, now)

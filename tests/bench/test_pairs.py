@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from lab.bench.pairs import REPEATS, Run, choose_peer, compare
+from lab.bench.pairs import REPEATS, Run, compare, rank_peers
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ def test_where_delays_are_measured_they_are_compared() -> None:
 
 def test_the_cheapest_setting_without_failures_is_the_peer() -> None:
     script = Script(good(ONE, 500), good(TWO, 450), bad(FOUR, 100, failed=3))
-    peer, runs = choose_peer([ONE, TWO, FOUR], script.run, script.told.append)
-    assert peer == TWO
+    ranked, runs = rank_peers([ONE, TWO, FOUR], script.run, script.told.append)
+    assert ranked == [TWO, ONE]
     assert len(runs) == 3
     assert "left out: 3 failed calls" in script.told[2]
 
 
 def test_a_scan_with_retransmissions_is_repeated() -> None:
     script = Script(bad(ONE, retransmissions=1), good(ONE, 500), good(TWO, 600))
-    peer, _ = choose_peer([ONE, TWO], script.run, script.told.append)
-    assert peer == ONE
+    ranked, _ = rank_peers([ONE, TWO], script.run, script.told.append)
+    assert ranked == [ONE, TWO]
     assert script.finished()
 
 
@@ -122,3 +122,40 @@ def test_no_peer_no_ratio() -> None:
     result = compare("P2", OURS, [ONE], 1, script.run, script.told.append)
     assert script.finished()
     assert (result.ratio, result.invalid) == (None, "the peer has no setting without failed calls")
+
+
+def test_a_setting_whose_calls_fail_later_gives_way_to_the_next() -> None:
+    failing = (good(OURS, 40), bad(TWO, failed=1))
+    script = Script(
+        *(good(ONE, 100), good(TWO, 80)),
+        *(good(OURS, 40), good(TWO, 80)),
+        *(failing * (1 + REPEATS)),
+        *((good(OURS, 50), good(ONE, 100)) * 2),
+    )
+    result = compare("P2", OURS, [ONE, TWO], 2, script.run, script.told.append)
+    assert script.finished()
+    assert (result.peer, result.ratios, result.invalid) == ("one", [0.5, 0.5], "")
+    assert result.left_out == ["two: failed calls in each of 4 tries of a pair"]
+    assert any("once more with one" in line for line in script.told)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [(good(OURS, 40), bad(TWO, retransmissions=1)), (bad(OURS, failed=1), good(TWO, 80))],
+    ids=["retransmissions", "our own calls"],
+)
+def test_only_failed_calls_of_the_peer_in_every_try_change_the_setting(last: tuple[Run, Run]) -> None:
+    failing = (good(OURS, 40), bad(TWO, failed=1))
+    script = Script(good(ONE, 100), good(TWO, 80), *(failing * REPEATS), *last)
+    result = compare("P2", OURS, [ONE, TWO], 1, script.run, script.told.append)
+    assert script.finished()
+    assert (result.peer, result.ratio, result.left_out) == ("two", None, [])
+    assert result.invalid.startswith("pair 1 was spoiled 4 times")
+
+
+def test_the_last_setting_fails_for_good() -> None:
+    script = Script(good(ONE, 100), *((good(OURS, 40), bad(ONE, failed=1)) * (1 + REPEATS)))
+    result = compare("P2", OURS, [ONE], 1, script.run, script.told.append)
+    assert script.finished()
+    assert (result.ratio, result.left_out) == (None, [])
+    assert result.invalid == "pair 1 was spoiled 4 times, last by one: 1 failed calls"

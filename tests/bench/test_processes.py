@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench.processes import BenchError, Cpu, Daemon, cpu_time, process_tree, udp_bound
+from lab.bench.processes import BenchError, Cpu, Daemon, cpu_time, process_tree, udp_bound, udp_overflows
 
 BURN = "import time\nwhile time.process_time() < {seconds}: pass\n"
 
@@ -47,6 +47,16 @@ def test_bound_ports_are_seen() -> None:
         assert udp_bound("127.0.0.5", port)
         assert not udp_bound("127.0.0.6", port)
     assert not udp_bound("127.0.0.5", port)
+
+
+def test_full_buffers_are_counted() -> None:
+    before = udp_overflows()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        sock.bind(("127.0.0.5", 0))
+        for _ in range(50):
+            sock.sendto(bytes(1000), sock.getsockname())
+    assert udp_overflows() >= before + 10
 
 
 def test_a_daemon_that_dies_is_told_with_its_log(tmp_path: Path) -> None:

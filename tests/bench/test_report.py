@@ -65,7 +65,10 @@ def test_a_bar_is_reached_when_the_ratio_is_at_most_the_bar() -> None:
 
 
 def test_the_part_has_the_result_its_circumstances_and_every_run() -> None:
-    shown = [result(300.0, 320.0, 280.0), Result("P3", invalid="pair 1 was spoiled 4 times", spoiled=4)]
+    shown = [
+        result(300.0, 320.0, 280.0),
+        Result("P3", left_out=["kamailio children=2: failed calls"], invalid="pair 1 was spoiled 4 times", spoiled=4),
+    ]
     part = results_part(shown, context(*shown))
     assert "- Date: 2026-11-24\n- Machine: 2 cores, a CPU\n- Versions: kamailio 5.6.3\n" in part
     assert "- Our build: compiled with mypyc (17 of 60 modules)\n" in part
@@ -75,6 +78,7 @@ def test_the_part_has_the_result_its_circumstances_and_every_run() -> None:
     ) in part
     assert "| 300 | - | - (none) | invalid | pair 1 was spoiled 4 times | 0.7 | 0 | 4 | 0 |" in part
     assert "| P2 | kamailio children=4 | 300 | 7 failed calls |" in part
+    assert "| P3 | kamailio children=2 | - | later failed calls |" in part
     assert "| P2 | 2 | 320 | 400 | 0.80 |" in part
     assert "## Added delay" not in part
 
@@ -88,11 +92,11 @@ def test_delays_have_a_table_of_their_own() -> None:
 
 
 def test_memory_before_and_after() -> None:
-    outcome = Outcome("100,000 stateful calls", 9, 0, 2, Reading(40_000, 5000, 9000), Reading(42_000, 5001, 9001))
+    outcome = Outcome("100,000 stateful calls", 9, 0, 2, Reading(40_000, 5000, 9000), Reading(46_000, 5001, 9001))
     part = memory_part([outcome], DAY, Build(Path(".")))
     assert "Of our proxy (pure Python, 2026-11-24)" in part
     assert (
-        "| 100,000 stateful calls | 40000 -> 42000 | 5000 -> 5001 | 9000 -> 9001 | 2 | 2000 kB resident more |"
+        "| 100,000 stateful calls | 40000 -> 46000 | 5000 -> 5001 | 9000 -> 9001 | 2 | 6000 kB resident more |"
     ) in part
 
 

@@ -47,7 +47,7 @@ def bench(tmp_path: Path) -> Bench:
 async def test_drain_and_back(bench: Bench) -> None:
     event = await bench.ask("node", node="node1", action="drain")
     assert event.line == (
-        "node node1: drained by the operator; no new calls for it, its 2 calls stay until they end or are moved"
+        "node node1: drained by the operator; no new calls for it, those on it (2) stay until they end or are moved"
     )
     assert (event.at, event.calls) == (1_700_000_000.0, 2)
     assert bench.nodes.pool.choose("x", 0.0) == ["node2"]
@@ -73,7 +73,7 @@ async def test_add_and_remove(bench: Bench) -> None:
     node = bench.nodes.pool.nodes["node3"]
     assert (node.tier, node.labels, node.group) == (1, frozenset({"eu"}), "s") and "node3" in bench.nodes.clients
     event = await bench.ask("node", node="node3", action="remove")
-    assert event.line == "node node3: removed; no new calls for it, it goes when its 0 calls have ended"
+    assert event.line == "node node3: removed; no new calls for it, it goes when those on it (0) have ended"
     with pytest.raises(schema.ControlError, match="leaving already"):
         await bench.ask("node", node="node3", action="remove")
     event = await bench.ask("node_add", name="node3", address="127.0.0.1:2223")

@@ -97,6 +97,41 @@ async def test_a_refused_hold_changes_nothing() -> None:
         assert await hears(incoming, A_TONE) > TALK - 0.1
 
 
+async def test_one_that_always_refuses() -> None:
+    async with phones() as (a, b):
+        call, incoming = await ringing(a, b)
+        await talking(call, incoming)
+        incoming.refuse_always, incoming.refuse_next = 488, 500
+        assert [await call.hold() for _ in range(3)] == [500, 488, 488]
+        assert len(incoming.refused) == 3
+
+
+async def test_a_crossing_reinvite_is_refused_with_491() -> None:
+    async with phones() as (a, b):
+        call, incoming = await ringing(a, b)
+        await talking(call, incoming)
+        statuses: list[int] = []
+
+        async def hold(end: OutgoingCall | IncomingCall) -> None:
+            statuses.append(await end.hold())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold, call)
+            nursery.start_soon(hold, incoming)
+        assert statuses == [491, 491]
+        assert await call.hold() == 200
+
+
+async def test_why_the_peer_hung_up() -> None:
+    async with phones() as (a, b):
+        call, incoming = await ringing(a, b)
+        await talking(call, incoming)
+        assert incoming.dialog is not None
+        bye = incoming.dialog.request("BYE", headers=[("Reason", 'SIP;cause=503;text="no media"')])
+        await b.sip.ask(bye, incoming.dialog.destination)
+        assert call.bye_reason == 'SIP;cause=503;text="no media"'
+
+
 async def test_hold_by_update() -> None:
     async with phones() as (a, b):
         call, incoming = await ringing(a, b)

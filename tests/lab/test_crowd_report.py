@@ -25,8 +25,8 @@ def test_figures() -> None:
     for sock in socks:
         sock.bind(("127.0.0.1", 0))
     crowd = Crowd(socks[:2], 4)
-    crowd.talk(0, socks[2:4])
-    crowd.talk(1, socks[4:6])
+    crowd.equip(0, socks[2:4], talks=True)
+    crowd.equip(1, socks[4:6], talks=True)
     try:
         for end in (end for side in crowd.ends for end in side):
             end.status = 200

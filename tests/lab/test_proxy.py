@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import tomllib
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,8 +13,9 @@ from typing import Any, cast
 import pytest
 import trio
 
+from lab import proxy, topology
 from lab.namespace import LabError
-from lab.proxy import Edge, EdgeSettings, configuration
+from lab.proxy import STORE, Edge, EdgeSettings, configuration
 from lab.rtpengine import Node
 from lab.topology import Network, Shape
 
@@ -33,6 +36,7 @@ def test_the_file_says_what_the_network_is() -> None:
             {"name": "fs2", "address": "10.20.0.3", "port": 5060},
         ],
         "rtpengine": [{"name": "node1", "address": "127.0.0.1:2223"}],
+        "store": {"path": "state"},
         "media": {"public": "pub", "lan": "lan", "sample_interval": 1.0},
         "users": [{"name": "1000", "uri": "sip:1000@203.0.113.9:5060"}],
         "carrier": {"uri": "sip:203.0.113.77:5060", "addresses": ["203.0.113.77"]},
@@ -42,7 +46,55 @@ def test_the_file_says_what_the_network_is() -> None:
 
 def test_nothing_optional_is_written_unasked() -> None:
     read = tomllib.loads(configuration(EdgeSettings(), Network(Shape(), "mlab1-1"), [], Path("/x")))
-    assert set(read) == {"proxy", "listen", "freeswitch", "media"}
+    assert set(read) == {"proxy", "listen", "freeswitch", "media", "store"}
+
+
+def test_more_keys_for_nodes_and_sections() -> None:
+    nodes = [cast(Node, SimpleNamespace(name=f"node{n}", address=f"10.20.0.{n + 3}:2223")) for n in (1, 2)]
+    settings = EdgeSettings(
+        nodes=({"weight": 3},), sections={"media": {"sample_interval": 60.0}, "extra": {"a": 1}}, timers={"t1": 0.2}
+    )
+    read = tomllib.loads(configuration(settings, Network(Shape(nodes=2), "mlab1-1"), nodes, Path("/x")))
+    assert read["rtpengine"] == [
+        {"name": "node1", "address": "10.20.0.4:2223", "weight": 3},
+        {"name": "node2", "address": "10.20.0.5:2223"},
+    ]
+    assert read["media"] == {"public": "pub", "lan": "lan", "sample_interval": 60.0}
+    assert read["extra"] == {"a": 1}
+    assert read["timers"] == {"t1": 0.2}
+
+
+def test_rows_of_the_store(tmp_path: Path) -> None:
+    edge = Edge(cast(Any, None), cast(Any, None), tmp_path / "edge.toml", tmp_path / "x")
+    assert edge.store_rows() == ""
+    file = tmp_path / STORE
+    file.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(file)) as store:
+        store.execute("CREATE TABLE sessions (id)")
+        store.execute("CREATE TABLE owed (id)")
+        store.commit()
+        assert edge.store_rows() == ""
+        store.execute("INSERT INTO sessions VALUES (1), (2)")
+        store.execute("INSERT INTO owed VALUES (1)")
+        store.commit()
+    assert edge.store_rows() == "2 in sessions, 1 in owed"
+
+
+@pytest.mark.real
+async def test_an_edge_is_killed_and_comes_back(tmp_path: Path) -> None:
+    with trio.fail_after(20):
+        nodes = [cast(Node, SimpleNamespace(name="node1", address="127.0.0.1:2223"))]
+        async with topology.build(Shape()) as network, proxy.edge(EdgeSettings(), network, nodes, tmp_path) as edge:
+            first = edge.daemon.pid
+            await edge.kill()
+            assert not edge.daemon.death(), "it was asked for"
+            with pytest.raises(OSError, match=r"refused|No such file"):
+                await edge.ask("hello")
+            await edge.restart()
+            assert edge.daemon.pid != first
+            assert await edge.sessions() == []
+            assert set(await edge.node_states()) == {"node1"}
+    assert (tmp_path / "edge-2.log").exists()
 
 
 async def asked(tmp_path: Path, reply: bytes, method: str = "sessions") -> Any:

@@ -98,6 +98,9 @@ def test_hearing_counts_seconds_gaps_and_sources() -> None:
     assert hearing.count(until=10.1) == 5
     [(start, length)] = hearing.gaps(440, 10.0, 12.0)
     assert (start, length) == (pytest.approx(10.78), pytest.approx(0.42))
+    assert hearing.longest_gap(440, 10.0, 12.0) == pytest.approx(0.42)
+    assert hearing.longest_gap(440, 10.0, 10.5) == pytest.approx(0.02)
+    assert hearing.longest_gap(620, 10.0, 12.0) == 2.0
     assert hearing.sources() == {SOURCE}
 
 

@@ -52,6 +52,28 @@ def test_media_past_rtpengine_is_a_problem() -> None:
     assert problem == "caller got media past rtpengine, from 203.0.113.9:20000"
 
 
+def test_media_may_come_from_any_of_the_nodes() -> None:
+    see = Findings(media_addresses=frozenset({"198.51.100.2", "198.51.100.3"}))
+    for node in ("198.51.100.2", "198.51.100.3"):
+        see.heard("caller", call((10.0, 12.0, 620), source=(node, 30_000)), 620, 10.0, 12.0)
+    assert see.problems == []
+    see.heard("caller", call((10.0, 12.0, 620)), 620, 10.0, 12.0)
+    assert see.problems == ["caller got media past rtpengine, from 198.51.100.1:30000"]
+
+
+def test_which_node_it_comes_from() -> None:
+    see = Findings()
+    one = call((10.0, 12.0, 620), source=("198.51.100.2", 30_000))
+    see.from_node("caller", one, "198.51.100.2", 10.0, 12.0, "before")
+    assert see.problems == []
+    see.from_node("caller", one, "198.51.100.3", 10.0, 12.0, "after")
+    see.from_node("caller", one, "198.51.100.3", 12.5, 13.0, "later")
+    assert see.problems == [
+        "caller's RTP after comes from 198.51.100.2, not 198.51.100.3",
+        "caller's RTP later comes from nowhere, not 198.51.100.3",
+    ]
+
+
 def test_silent() -> None:
     see = Findings()
     see.silent("caller", call((9.0, 10.1, 620), (12.0, 13.0, 620)), 10.0, 12.0, "while held")

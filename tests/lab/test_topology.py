@@ -11,7 +11,7 @@ import trio
 
 from lab import namespace, topology
 from lab.nat import Nat, public_port
-from lab.topology import EDGE_PUBLIC, HOME, Shape
+from lab.topology import EDGE_LAN, EDGE_PUBLIC, HOME, Shape
 
 pytestmark = pytest.mark.real
 
@@ -83,6 +83,23 @@ async def test_who_may_send_in() -> None:
 
 async def test_the_lan_reaches_the_edge_and_nothing_else() -> None:
     async with topology.build(Shape(b2buas=2)) as network:
+        with await network.socket("lan", 5060) as lan, pytest.raises(OSError, match="unreachable"):
+            await lan.sendto(b"x", ("203.0.113.9", 5060))
+
+
+async def test_media_hosts_are_in_both_networks() -> None:
+    async with topology.build(Shape(nodes=3, b2buas=2)) as network:
+        assert network.media_addresses == {"198.51.100.2", "198.51.100.3", "198.51.100.4"}
+        assert str(network.shape).endswith("2 B2BUAs, 3 media hosts")
+        for number in range(3):
+            host = network.node_host(number)
+            raw = [namespace.udp_socket(network.ns(host.role), ip, 30_000) for ip in (host.public, host.lan)]
+            sender = [network.site("caller").host, EDGE_LAN]
+            for sock, role, source in zip(raw, ("caller", "edge"), sender, strict=True):
+                with sock, namespace.udp_socket(network.ns(role), source) as other, trio.fail_after(2):
+                    other.sendto(b"x", sock.getsockname())
+                    await trio.lowlevel.wait_readable(sock)
+                    assert sock.recvfrom(9) == (b"x", other.getsockname())
         with await network.socket("lan", 5060) as lan, pytest.raises(OSError, match="unreachable"):
             await lan.sendto(b"x", ("203.0.113.9", 5060))
 

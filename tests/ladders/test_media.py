@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.routing import Call
 from tests.ladder import Ladder, play
 from tests.ladders.flows import ANSWERED, HUNG_UP, RINGING, answered, commands
 from tests.world import World
@@ -346,3 +347,33 @@ async def test_two_forks_of_leg_b_and_the_loser_is_not_heard(media: World) -> No
     await media.over()
     offers = media.node.of("offer") if media.node else []
     assert len({one["via-branch"] for one in offers}) == 2
+
+
+@pytest.mark.parametrize(("group", "labels"), [("eu", ()), (None, ["gpu"]), ("eu", ["gpu", "fast"])])
+async def test_a_script_may_ask_for_a_kind_of_node(media: World, group: str | None, labels: list[str]) -> None:
+    async def route(call: Call) -> None:
+        call.use_nodes(group, labels)
+        await call.relay(call.lookup() if call.from_freeswitch else call.freeswitch("b2bua-"))
+
+    media.edge.core.run_route = route
+    node = media.edge.pool.nodes["node1"]
+    node.group, node.labels = "eu", frozenset({"gpu", "fast"})
+    ladder = await answered(media)
+    await ladder.play(HUNG_UP)
+    await media.over()
+
+
+async def test_no_node_of_the_kind_a_script_asks_for_is_503(media: World) -> None:
+    async def route(call: Call) -> None:
+        call.use_nodes("us")
+        await call.relay(call.freeswitch("b2bua-"))
+
+    media.edge.core.run_route = route
+    await play(media, """
+    caller -> edge    INVITE sip:1000@198.51.100.1
+        sdp: alice
+    edge -> caller    100 Trying
+    edge -> caller    503 No Media Relay
+    caller -> edge    ACK
+    """)  # fmt: skip
+    assert commands(media) == []

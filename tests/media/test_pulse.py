@@ -91,6 +91,38 @@ def test_one_refusal_is_nothing_two_are_proof() -> None:
     assert life.pulse.evidence(life.now + 0.021, Observed.UP) is Evidence.REFUSED
 
 
+@pytest.mark.parametrize("canary_first", [False, True])
+def test_control_and_canary_refused_once_each_are_proof(canary_first: bool) -> None:
+    """A busy proxy gets no third ICMP error out of a host that sends it one a second."""
+    life = Life()
+    life.live(1.0)
+    for canary in (canary_first, not canary_first):
+        assert not life.pulse.proven
+        if canary:
+            life.pulse.canary_refused()
+        else:
+            life.pulse.refusal(life.now + 0.01)
+    assert life.pulse.proven
+    assert life.pulse.evidence(life.now + 0.02, Observed.UP) is Evidence.REFUSED
+
+
+def test_a_canary_that_was_never_heard_proves_nothing_by_being_refused() -> None:
+    pulse = Pulse(Detection(), 0.0)
+    pulse.canary_made(0.0)
+    pulse.canary_refused()
+    pulse.refusal(0.1)
+    assert not pulse.proven
+
+
+def test_a_reply_between_the_two_takes_the_canarys_refusal_back() -> None:
+    life = Life()
+    life.live(1.0)
+    life.pulse.canary_refused()
+    life.pulse.answered(life.now + 0.001)
+    life.pulse.refusal(life.now + 0.002)
+    assert not life.pulse.proven
+
+
 def test_a_reply_takes_a_refusal_back() -> None:
     life = Life()
     life.pulse.refused(life.now)

@@ -201,7 +201,7 @@ async def test_owed_deletes_are_paid_when_the_node_is_back() -> None:
         f.nodes["node1"].resume()
         assert 0.4 <= await f.until(Observed.UP) <= 0.9
         assert f.lines()[-1] == (
-            "node node1: up: its control port answers; it takes new calls, 1 owed deletes are sent"
+            "node node1: up: its control port answers; it takes new calls, and the deletes owed to it (1)"
         )
         await trio.sleep(0.1)
         assert f.pool.owed.count("node1") == 0 and list(f.nodes["node1"].calls) == ["edge1-canary-node1"]

@@ -371,3 +371,34 @@ async def test_statistics_are_kept_and_age(autojump_clock: MockClock) -> None:
     assert latest.at == node.uptimes[-1]
     assert latest.error is not None and "statistics" in latest.error
     assert len(node.uptimes) == 4
+
+
+async def test_statistics_can_be_left_to_others(autojump_clock: MockClock) -> None:
+    bench = Bench([], {"node1": Node()}, SamplerConfig(statistics=0.0))
+    await bench.run_for((35, None))
+    assert bench.nodes["node1"].uptimes == [] and bench.sampler.nodes["node1"].statistics is None
+
+
+async def test_a_node_added_while_it_runs_is_asked(autojump_clock: MockClock) -> None:
+    new = Node()
+    bench = Bench([Call("c", node="new")], {"node1": Node()})
+    await bench.run_for((10, lambda: bench.sampler.add_node("new", new)), (60, None))
+    assert new.times("c") and new.uptimes
+
+
+async def test_a_removed_node_is_left_alone_and_its_calls_asked_where_they_went(autojump_clock: MockClock) -> None:
+    """The node is slow, so that calls wait in its queue when they are moved away and it is removed."""
+    old, new = Node(latency=20.0), Node()
+    calls = [Call(f"c{number}", node="old") for number in range(30)]
+    bench = Bench(calls, {"old": old, "new": new})
+
+    def move() -> None:
+        for call in calls:
+            call.node = "new"
+        bench.sampler.remove_node("old")
+
+    await bench.run_for((8, move), (60, None))
+    moved_at = trio.current_time() - 60
+    assert len(old.asked) == 8 and "old" not in bench.sampler.nodes
+    assert all(at <= moved_at for at, _ in old.asked) and all(at <= moved_at for at in old.uptimes)
+    assert {asked for _, asked in new.asked} == {call.id for call in calls}

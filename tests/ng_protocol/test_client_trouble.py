@@ -286,6 +286,9 @@ async def test_a_probe_is_sent_once_and_fails_quietly(
         client.submit(Ping(), results.append, timeout=2.0, once=True)
         await trio.sleep(0.01)
         assert results[1] == Pong()
+        client.submit(Query(call_id="nobody's"), results.append, once=True)
+        await trio.sleep(0.01)
+        assert isinstance(results[2], NgLostCall) and caplog.text == ""
 
 
 async def test_a_refused_probe_is_tried_a_second_time_at_once(autojump_clock: MockClock) -> None:

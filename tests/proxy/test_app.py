@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from mediactl.client import Proxy
 from proxy.app import main
+from proxy.control.schema import NodeInfo
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +28,7 @@ def free_port() -> int:
 def config(folder: Path, text: str = "", port: int = 0) -> Path:
     path = folder / "edge.toml"
     listen = f'[[listen]]\nname = "public"\naddress = "127.0.0.1"\nport = {port or 5060}\n'
-    path.write_text(f'[proxy]\ncontrol = "c.sock"\n{text}\n{listen}')
+    path.write_text(f'[proxy]\ncontrol = "c.sock"\n{text}\n[store]\nkind = "none"\n{listen}')
     return path
 
 
@@ -121,3 +123,51 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, capsys: pytest.Cap
     assert error.startswith("mediactl-proxy: cannot start: listener public cannot be opened on udp 127.0.0.1:")
     assert "address already in use" in error
     assert "Traceback" not in error
+
+
+def test_sighup_compares_the_nodes_of_the_file(tmp_path: Path) -> None:
+    """A node that comes with the new file, one that goes, and a file that cannot be used; each in the log and in the
+    control API."""
+    node = '[[rtpengine]]\nname = "{}"\naddress = "127.0.0.1:{}"\n'
+    path = config(tmp_path, port=free_port())
+    first = path.read_text() + 'side = "lan"\n'
+    ports = free_port(), free_port()
+    path.write_text(first + node.format("one", ports[0]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proxy.app", str(path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    log: list[str] = []
+
+    def until(text: str) -> None:
+        for line in process.stderr or ():
+            log.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"the log ended without {text!r}:\n{''.join(log)}")
+
+    try:
+        until("listening on udp")
+        until("node one: down: nothing listens")
+        path.write_text(first + node.format("two", ports[1]))
+        process.send_signal(signal.SIGHUP)
+        until("node two: added")
+        until("reload: added two, removed one")
+        until("node one: removed; its last call has ended")
+        nodes = Proxy(str(tmp_path / "c.sock")).call("nodes", list[NodeInfo])
+        assert [(one.name, one.admin) for one in nodes] == [("two", "active")]
+        path.write_text("[[rtpengine]]\nname = 5\n")
+        process.send_signal(signal.SIGHUP)
+        until("reload: nothing was changed")
+        assert "line 2: rtpengine[0].name is a whole number" in log[-1]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
