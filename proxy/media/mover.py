@@ -265,10 +265,7 @@ class Mover:
                 await self._write.wait()
             waiting = list(self._to_write)
             self._to_write.clear()
-            async with trio.open_nursery() as nursery:
-                for session, _ in waiting[1:]:
-                    nursery.start_soon(store.commit, session)
-                await store.commit(waiting[0][0])
+            await store.commit(*[session for session, _ in waiting])
             for _, then in waiting:
                 self._call(then)
 
