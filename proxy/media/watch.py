@@ -181,6 +181,7 @@ class Watch:
                 _log.exception("internal error (watch of node %s); please report it", watched.node.name)
 
     def _look_at(self, watched: Watched, now: float) -> None:
+        watched.node.client.drain()  # what has come while this process was busy has come in time
         self._judge(watched, now)
         watched.looks += 1
         if watched.looks % 2:
