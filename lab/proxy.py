@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,16 +154,15 @@ class Edge:
         found = await self.ask("sessions")
         return [session for session in found if session["state"] != "ended"]
 
-    def store_rows(self, dead: Collection[str] = ()) -> str:
-        """What its store still holds, "2 in sessions, 1 in owed", or nothing; deletes owed to the nodes named in `dead`
-        wait for these and do not count. Blocks."""
+    def store_rows(self) -> str:
+        """What its store still holds, "2 in sessions, 1 in owed", or nothing. Blocks."""
         file = self.config.parent / STORE
         if not file.exists():
             return ""
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as store:
             names = [name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             counts = {
-                name: sum(key.partition("\0")[0] not in dead for (key,) in store.execute(f'SELECT key FROM "{name}"'))
+                name: store.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]
                 for name in names
                 if not name.startswith("sqlite_")
             }

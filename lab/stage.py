@@ -146,8 +146,7 @@ async def _leftovers(lab: Lab, settle: float) -> list[str]:
             left.append(f"rtpengine {node.name} still holds {len(calls)} call(s) {late}: {calls[0]}")
     if sessions := await lab.edge.sessions():
         left.append(f"the edge still lists {len(sessions)} session(s) {late}: {sessions[0]['id']}")
-    dead = [node.name for node in lab.nodes if node.daemon.killed]
-    if rows := await trio.to_thread.run_sync(lab.edge.store_rows, dead):
+    if rows := await trio.to_thread.run_sync(lab.edge.store_rows):
         left.append(f"the edge's store still has rows {late}: {rows}")
     return left
 

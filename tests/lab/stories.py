@@ -28,7 +28,7 @@ class Sleeper:
     async def sessions(self) -> list[dict[str, Any]]:
         return []
 
-    def store_rows(self, dead: list[str]) -> str:
+    def store_rows(self) -> str:
         return ""
 
 
