@@ -43,7 +43,7 @@ from .session import OFFER_LIFETIME, Leg, Offer, Party, Rendition, Session, with
 
 SETTLE = 0.02
 """Seconds between an ACK and a re-INVITE of ours that follows it: the ACK is to arrive first."""
-POLL = 0.05
+POLL = 0.02
 """Seconds between two looks at a leg that is busy with somebody else's offer."""
 TRIES_GLARE = 10
 TRIES = 4
@@ -267,7 +267,10 @@ class Move:
         if not offers:
             return False
         ours, parties = self._claims.get(leg), leg.parties
-        return any(it is not ours and not it.initial and it.speaker in parties for it in offers.values())
+        return any(
+            it is not ours and not it.initial and (it.speaker in parties or leg in it.relayed_to)
+            for it in offers.values()
+        )
 
     def _prepare(self, side: Side, rendition: Rendition, now: float) -> bool:
         """Builds the re-INVITE, its CSeq number spent. False: the dialog is gone, and the call is over."""
@@ -290,18 +293,31 @@ class Move:
         return True
 
     def _send(self, sides: list[Side]) -> None:
+        """It is written down. What has changed meanwhile is made anew; the CSeq number stays unused."""
+        again = False
         for side in sides:
-            if side.out is not None and not self.over:
+            if side.out is None or self.over:
+                continue
+            if not self.place.asking and self._wanted(side) is side.shown:
                 side.out.send(partial(self._told, side))
+                continue
+            side.out, again = None, True
+            self._unclaim(side.leg)
+        if again:
+            self._tell()
+
+    def _unclaim(self, leg: Leg) -> None:
+        """When no re-INVITE of ours is under way on this leg, others may make offers again."""
+        if not any(other.out for other in self._sides.values() if other.leg is leg):
+            claim = self._claims.pop(leg, None)
+            if claim is not None:
+                self.session.release(claim)
 
     def _told(self, side: Side, response: Response) -> None:
         """The final response of one re-INVITE."""
         shown, side.out = side.shown, None
         leg, party, code = side.leg, side.party, response.code
-        if not any(other.out for other in self._sides.values() if other.leg is leg):
-            claim = self._claims.pop(leg, None)
-            if claim is not None:
-                self.session.release(claim)
+        self._unclaim(leg)
         if self.over:
             return
         self._wake()
