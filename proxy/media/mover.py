@@ -395,7 +395,8 @@ class Mover:
         """Tells whether phones' answers have to wait."""
         if self.held is None:
             return
-        untold = bool(self._lanes[0].queue or self._asking or self._to_write)
+        lost = any(not move.place.graceful for move in self._asking)
+        untold = lost or bool(self._lanes[0].queue or self._to_write)
         holding = untold and self.engine.clock() < self._held_until
         if holding is not self._holding:
             self._holding = holding
