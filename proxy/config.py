@@ -164,7 +164,7 @@ class NodesConfig(Section, frozen=True):
     """Time between two looks at a node's load."""
     evacuate_half_dead: bool = False
     """Whether the calls of a half-dead node are moved."""
-    move_rate: float = 1000.0
+    move_rate: float = 2000.0
     """Calls moved to other nodes per second, at most."""
 
 

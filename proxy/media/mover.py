@@ -2,12 +2,13 @@
 
 Theory of operation. A node is lost, restarted, half-dead or evacuated; each of these makes a `Batch` of the sessions
 on it, one `Move` each, and puts them into a queue. `_pump` starts moves as long as the rate (a token bucket) and the
-number of sessions waiting for their new node allow; every answer of a node pumps again, so the first re-INVITEs leave
-while later sessions still wait, and what a user hears is his place in the queue. That is why the order matters: calls
-with audio in the last sample first (the younger first, as nothing is known of the youngest), then those that are silent
-or on hold, then those that are still ringing. For the same reason everybody is told before what phones say to it is
-dealt with: nearly half of a move's work comes after its re-INVITEs, and would delay those of the next (`held`). Lost
-calls go before those that leave a working node, and these have a rate of their own: nobody waits for them.
+number of sessions between their start and their re-INVITEs allow; whenever one has been sent its own the next starts,
+so the first re-INVITEs leave while later sessions still wait, and what a user hears is his place in the queue. That is
+why the order matters: calls with audio in the last sample first (the younger first, as nothing is known of the
+youngest), then those that are silent or on hold, then those that are still ringing. For the same reason everybody is
+told before what phones say to it is dealt with: nearly half of a move's work comes after its re-INVITEs, and would
+delay those of the next (`held`). Lost calls go before those that leave a working node, and these have a rate of their
+own: nobody waits for them.
 
 A command of a session whose node turns out to be gone before anybody said so starts the move by itself (`rescue`), and
 is repeated on the new node. Commands under way to a lost node are ended at once (`Client.abandon`), so that nobody
@@ -45,8 +46,8 @@ EVACUATION_RATE = 100.0
 """Sessions per second off a node that still works."""
 HELD = 1.0
 """Seconds after the loss of a node in which telling phones may go before what phones say."""
-IN_FLIGHT = 32
-"""Sessions that wait for a node's answers at a time."""
+IN_FLIGHT = 48
+"""Sessions at a time that wait for a node's answers, or for the store."""
 BURST = 32
 PATIENCE = 30.0
 """Seconds a call may be without any node before it is given up."""
@@ -121,8 +122,9 @@ class Mover:
     """Moves the sessions of one anchor. `own`: the relay's side. How a batch ended is an event of the pool's.
 
     `lost(session)`: what becomes of a session that is not worth anchoring again; `rate`, `evacuation_rate`: sessions
-    per second; `in_flight`: waiting for a node at a time. `held`: called with True when there are lost calls whose
-    phones are still to be told, and with False when there are none left, or this has gone on for too long.
+    per second; `in_flight`: sessions between their start and their re-INVITEs at a time. `held`: called with True when
+    there are lost calls whose phones are still to be told, and with False when there are none left, or this has gone on
+    for too long.
     """
 
     def __init__(
@@ -303,12 +305,16 @@ class Mover:
         self._write.set()
 
     def anchored(self, move: Move) -> None:
-        """The new node has the media: the next one may ask."""
-        self._asking.discard(move)
+        """The new node has the media."""
         sample = move.session.sample
         if isinstance(sample, Sample):
             sample.lost = False
-        self._pump()
+
+    def sent(self, move: Move) -> None:
+        """Its re-INVITEs are out: the next one may start."""
+        if move in self._asking:
+            self._asking.discard(move)
+            self._pump()
 
     def done(self, move: Move, outcome: str) -> None:
         """A move has come to its end, as far as it is counted."""
@@ -395,8 +401,7 @@ class Mover:
         """Tells whether phones' answers have to wait."""
         if self.held is None:
             return
-        lost = any(not move.place.graceful for move in self._asking)
-        untold = lost or bool(self._lanes[0].queue or self._to_write)
+        untold = bool(self._lanes[0].queue) or any(not move.place.graceful for move in self._asking)
         holding = untold and self.engine.clock() < self._held_until
         if holding is not self._holding:
             self._holding = holding

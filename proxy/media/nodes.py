@@ -195,6 +195,12 @@ class Node:
         """Whether a command is worth sending now; if not, deletes are owed."""
         return self.observed in REACHABLE
 
+    @property
+    def extinct(self) -> bool:
+        """Its daemon is gone (nothing listens on its ng port any more), and its calls with it: nothing is owed to it.
+        Should a firewall have said so in its name, `reconcile` finds what is left."""
+        return self.observed is Observed.DOWN and self.why == Evidence.REFUSED.value
+
     def take(self, evidence: Evidence, now: float) -> Action:
         """Changes the state as TABLE says, and returns what is to be done."""
         state, action = TABLE[self.observed, evidence]

@@ -163,9 +163,10 @@ class Pool:
     # -- deletes -------------------------------------------------------------------------------------------------------
 
     def delete(self, name: str, delete: Delete) -> None:
-        """Sends a delete nobody waits for; what its node does not answer is owed to it. An unknown node is none's."""
+        """Sends a delete nobody waits for; what its node does not answer is owed to it. An unknown node is none's, and
+        a daemon that is gone has no calls."""
         node = self.nodes.get(name)
-        if node is None:
+        if node is None or node.extinct:
             return
         if not node.reachable:
             self.owed.add(name, delete)

@@ -92,6 +92,9 @@ class Host(Protocol):
     def anchored(self, move: Move) -> None:
         """The new node has the media; or there is nothing to ask it."""
 
+    def sent(self, move: Move) -> None:
+        """Whoever can be told now has been sent his re-INVITE."""
+
     def done(self, move: Move, outcome: str) -> None:
         """Nobody is left to be told ("moved"), or the call "stayed", was "given up" or "ended". Called once."""
 
@@ -235,7 +238,9 @@ class Move:
                     return
         if ready:
             self.host.write_down(session, partial(self._send, ready))
-        elif not stale and not self._jobs:
+            return
+        self.host.sent(self)
+        if not stale and not self._jobs:
             self._settle(self._outcome)
             if not later:
                 self._finish()
@@ -303,6 +308,7 @@ class Move:
                 continue
             side.out, again = None, True
             self._unclaim(side.leg)
+        self.host.sent(self)
         if again:
             self._tell()
 

@@ -181,6 +181,7 @@ class Watch:
                 _log.exception("internal error (watch of node %s); please report it", watched.node.name)
 
     def _look_at(self, watched: Watched, now: float) -> None:
+        watched.node.client.drain()  # what has come while this process was busy has come in time
         self._judge(watched, now)
         watched.looks += 1
         if watched.looks % 2:
@@ -271,7 +272,9 @@ class Watch:
             elif action is Action.QUARANTINE and self.evacuate_half_dead:
                 calls = mover.half_dead(name)
                 return calls, f"no new calls for it, {decision(Action.MOVE, calls)}"
-        elif action in (Action.MOVE, Action.RESTART) and calls:
+        if watched.node.extinct:
+            self.pool.owed.forget(name)
+        if mover is None and action in (Action.MOVE, Action.RESTART) and calls:
             return calls, decision(Action.LOSE, calls)
         return calls, decision(action, calls)
 
