@@ -434,6 +434,7 @@ class Move:
             self.settled = True
             self.place.graceful = False
             self.place.clear_old()
+            self.host.engine.store.dirty(self.session)  # who has been told
             self.host.done(self, outcome)
 
     def _finish(self) -> None:
