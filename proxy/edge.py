@@ -272,6 +272,7 @@ class Edge:
             self.nursery = nursery
             self.keeper.restore()
             if self.mover is not None:
+                self.mover.held = partial(_hold, sockets)
                 await nursery.start(self.mover.run)
                 self.mover.resume()
             await nursery.start(self.keeper.store.run)
@@ -410,3 +411,8 @@ def _address_of(raw: bytes) -> Address | None:
 
 
 __all__ = ["Edge", "Target"]
+
+
+def _hold(sockets: list[UdpSocket], held: bool) -> None:
+    for sock in sockets:
+        sock.hold(held)

@@ -144,6 +144,7 @@ class _Session(_Row):
     stale: list[int]
     timeline: list[tuple[float, str]]
     moves: int = 0
+    wish: tuple[str | None, tuple[str, ...]] | None = None
 
 
 class _Snapshot(_Row):
@@ -237,7 +238,7 @@ class _Writer:
         return _Session(
             session.id, session.ng_call_id, session.direct, session.created_epoch, session.node, session.state,
             list(session._tags), list(session._names), list(self.texts), party_rows, rendition_rows, handed, legs,
-            expected, stale, list(session.timeline), session.moves,
+            expected, stale, list(session.timeline), session.moves, session.wish,
         )  # fmt: skip
 
     def party_row(self, party: Party) -> _Party:
@@ -337,7 +338,7 @@ class _Reader:
         session._tags.update(row.tags)
         session._names.update(row.names)
         session.timeline.extend(row.timeline)
-        session.moves = row.moves
+        session.moves, session.wish = row.moves, row.wish
         for party, about in zip(self.parties, row.parties, strict=True):
             party.linked, party.offered_by = self.who(about.linked), self.who(about.offered_by)
             party.heard = None if about.heard < 0 else self.renditions[about.heard]

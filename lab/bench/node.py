@@ -32,6 +32,14 @@ class NodeTotals:
     deletes: int
     errors: int
 
+    def __sub__(self, earlier: "NodeTotals") -> "NodeTotals":
+        return NodeTotals(
+            self.offers - earlier.offers,
+            self.answers - earlier.answers,
+            self.deletes - earlier.deletes,
+            self.errors - earlier.errors,
+        )
+
     def complaint(self, calls: int, anchors: int = 1) -> str:
         """Why these totals do not prove that every one of `calls` calls was anchored, `anchors` times; "" when they
         do."""

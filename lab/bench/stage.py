@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.bench import b2bua
 from lab.bench.modes import Mode
-from lab.bench.node import read_totals, start_node
+from lab.bench.node import NodeTotals, read_totals, start_node
 from lab.bench.processes import Cpu, Daemon
 from lab.bench.sides import Side
 from lab.bench.sipp import CALLEE, PORT, PROXY, Counters, Load, drive
@@ -26,6 +26,7 @@ class Stage:
     folder: Path
     proxy: Daemon
     switch: Daemon | None
+    before: NodeTotals
 
     def drive(self, load: Load, name: str = "") -> Counters:
         """One load, its files in the folder `name` of the stage's."""
@@ -48,7 +49,7 @@ class Stage:
             complaints.append(totals.complaint(calls))
             repeats = totals.retransmissions
         if self.mode.media:
-            complaints.append(read_totals().complaint(calls, self.side.anchors(self.mode)))
+            complaints.append((read_totals() - self.before).complaint(calls, self.side.anchors(self.mode)))
         return ", ".join(filter(None, complaints)), repeats
 
 
@@ -71,4 +72,6 @@ def stage(side: Side, mode: Mode, folder: Path) -> Iterator[Stage]:
         if mode.switch:
             proxy.wait_bound(*b2bua.LAN)
         proxy.wait_idle()
-        yield Stage(mode, side, folder, proxy, switch)
+        # Our proxy keeps a call of its own on each node to hear whether media flows: that is there by now.
+        before = read_totals() if mode.media else NodeTotals(0, 0, 0, 0)
+        yield Stage(mode, side, folder, proxy, switch, before)

@@ -5,8 +5,10 @@ on it, one `Move` each, and puts them into a queue. `_pump` starts moves as long
 number of sessions between their start and their re-INVITEs allow; whenever one has been sent its own the next starts,
 so the first re-INVITEs leave while later sessions still wait, and what a user hears is his place in the queue. That is
 why the order matters: calls with audio in the last sample first (the younger first, as nothing is known of the
-youngest), then those that are silent or on hold, then those that are still ringing. Lost calls go before those that
-leave a working node, and these have a rate of their own: nobody waits for them.
+youngest), then those that are silent or on hold, then those that are still ringing. For the same reason everybody is
+told before what phones say to it is dealt with: nearly half of a move's work comes after its re-INVITEs, and would
+delay those of the next (`held`). Lost calls go before those that leave a working node, and these have a rate of their
+own: nobody waits for them.
 
 A command of a session whose node turns out to be gone before anybody said so starts the move by itself (`rescue`), and
 is repeated on the new node. Commands under way to a lost node are ended at once (`Client.abandon`), so that nobody
@@ -42,6 +44,8 @@ RATE = 2000.0
 """Sessions per second off a lost node, two re-INVITEs each."""
 EVACUATION_RATE = 100.0
 """Sessions per second off a node that still works."""
+HELD = 1.0
+"""Seconds after the loss of a node in which telling phones may go before what phones say."""
 IN_FLIGHT = 48
 """Sessions at a time that wait for a node's answers, or for the store."""
 BURST = 32
@@ -118,7 +122,9 @@ class Mover:
     """Moves the sessions of one anchor. `own`: the relay's side. How a batch ended is an event of the pool's.
 
     `lost(session)`: what becomes of a session that is not worth anchoring again; `rate`, `evacuation_rate`: sessions
-    per second; `in_flight`: sessions between their start and their re-INVITEs at a time.
+    per second; `in_flight`: sessions between their start and their re-INVITEs at a time. `held`: called with True when
+    there are lost calls whose phones are still to be told, and with False when there are none left, or this has gone on
+    for too long.
     """
 
     def __init__(
@@ -155,6 +161,9 @@ class Mover:
         self._to_write: deque[tuple[Session, Callable[[], None]]] = deque()
         self._write = trio.Event()
         self._pumping = False
+        self.held: Callable[[bool], None] | None = None
+        self._holding = False
+        self._held_until = 0.0
         self.engine.rescuer = self
 
     # -- what happens to nodes -----------------------------------------------------------------------------------------
@@ -265,12 +274,10 @@ class Mover:
                 await self._write.wait()
             waiting = list(self._to_write)
             self._to_write.clear()
-            async with trio.open_nursery() as nursery:
-                for session, _ in waiting[1:]:
-                    nursery.start_soon(store.commit, session)
-                await store.commit(waiting[0][0])
+            await store.commit(*[session for session, _ in waiting])
             for _, then in waiting:
                 self._call(then)
+            self._hold()
 
     def _call(self, job: Callable[[], None]) -> None:
         """A mistake in one session's story must not stop the others'."""
@@ -350,6 +357,9 @@ class Mover:
 
     def _enlist(self, sessions: Iterable[Session], batch: Batch, *, graceful: bool, may_stay: bool) -> None:
         lane = self._lanes[1 if graceful else 0]
+        if not graceful:
+            self._held_until = self.engine.clock() + HELD
+            self.later(HELD, self._hold)
         for session in self._ordered(sessions):
             move = Move(self, session, batch.why, graceful=graceful, may_stay=may_stay)
             self._batches[move] = batch
@@ -385,6 +395,17 @@ class Mover:
                         self._call(lambda move=move: self._start(move))  # type: ignore[misc]
         finally:
             self._pumping = False
+            self._hold()
+
+    def _hold(self) -> None:
+        """Tells whether phones' answers have to wait."""
+        if self.held is None:
+            return
+        untold = bool(self._lanes[0].queue) or any(not move.place.graceful for move in self._asking)
+        holding = untold and self.engine.clock() < self._held_until
+        if holding is not self._holding:
+            self._holding = holding
+            self.held(holding)
 
     def _start(self, move: Move) -> None:
         self._asking.add(move)

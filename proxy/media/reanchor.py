@@ -339,6 +339,7 @@ class Move:
 
     def _accepted(self, side: Side, party: Party, shown: Rendition, response: Response) -> None:
         party.heard = shown
+        self.host.engine.store.dirty(self.session)
         self._distrusted.discard(party)
         side.tries = 0
         side.tells += 1
@@ -358,6 +359,7 @@ class Move:
                 offered = await engine.offer(party, other, sdp)
                 await engine.answer(party, other, agreed_sdp(other, party) or shown.original, offered)
             party.original = party.pending = sdp
+            engine.store.dirty(self.session)
             made, heard = party.made_for.get(other), other.heard
             if made is not None and heard is not None and without_origin(made.made) != without_origin(heard.made):
                 self._distrusted.add(other)
@@ -434,7 +436,6 @@ class Move:
             self.settled = True
             self.place.graceful = False
             self.place.clear_old()
-            self.host.engine.store.dirty(self.session)  # who has been told
             self.host.done(self, outcome)
 
     def _finish(self) -> None:

@@ -1,6 +1,6 @@
 """UDP on trio, built for cost per message: wait until readable, then drain without yielding.
 
-One task per listener waits in ``wait_readable`` and then calls ``drain``, which takes up to ``BATCH`` datagrams with
+One task per listener waits in ``wait_readable`` and then calls ``drain``, which takes up to ``batch`` datagrams with
 plain non-blocking ``recvfrom``, handing each to the stack in the same call. Under load ``pacing`` drains instead and
 the task stays parked. Sending is a plain ``sendto``; a full buffer drops the datagram as the network would, and counts
 it.
@@ -23,6 +23,8 @@ import trio
 from proxy.flow import Address, Listener
 
 BATCH = 64
+HELD_BATCH = 2
+"""Datagrams taken at a time while something else is more urgent."""
 RCVBUF = 4 * 1024 * 1024
 # linux/in.h, linux/in6.h: not in the socket module.
 IP_RECVERR = 11
@@ -73,6 +75,7 @@ class UdpSocket:
         self.unreachable = unreachable
         self.stats = stats
         self.sock = bind(listener)
+        self.batch = BATCH
         self.drained = 0  # datagrams taken so far
         self._errors: list[tuple[bytes, Address]] = []
         listener.sender = self.send
@@ -104,6 +107,10 @@ class UdpSocket:
                     self._errors.append((data, addr))
                     return
 
+    def hold(self, held: bool) -> None:
+        """Whether to take few datagrams at a time, so that other work comes first; none is lost for that."""
+        self.batch = HELD_BATCH if held else BATCH
+
     async def run(self) -> None:
         """Serve the socket until cancelled, then close it."""
         try:
@@ -115,11 +122,11 @@ class UdpSocket:
             self.sock.close()
 
     def drain(self) -> int:
-        """Handle the datagrams that are there, at most ``BATCH``, without waiting; returns how many there were."""
+        """Handle the datagrams that are there, at most ``batch``, without waiting; returns how many there were."""
         recvfrom = self.sock.recvfrom
         received = self.received
         taken = 0
-        while taken < BATCH:
+        while taken < self.batch:
             try:
                 data, addr = recvfrom(65535)
             except BlockingIOError:

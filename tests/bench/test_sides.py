@@ -107,6 +107,7 @@ def test_totals_prove_or_complain() -> None:
         assert "for 5 calls" in totals.complaint(5)
     assert NodeTotals(5, 5, 5, 0).complaint(6)
     assert NodeTotals(10, 10, 10, 0).complaint(5, anchors=2) == ""
+    assert NodeTotals(6, 6, 7, 1) - NodeTotals(1, 1, 2, 1) == NodeTotals(5, 5, 5, 0)
     assert "with 2 anchors each" in NodeTotals(5, 5, 5, 0).complaint(5, anchors=2)
 
 

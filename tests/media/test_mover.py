@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 
-from proxy.media.mover import LOST_LIMIT, Mover
+from proxy.media.mover import HELD, LOST_LIMIT, Mover
 from proxy.media.nodes import NodeEvent
 from proxy.media.sampler import Sample
 from proxy.media.session import Leg, Session
@@ -107,6 +108,35 @@ async def test_audio_first_then_the_silent_then_the_ringing(node: FakeNode, auto
         assert all(call.session.node == "node2" for call in made) and ringing.leg.session.node == ""
 
 
+async def test_everybody_is_told_before_anybody_is_listened_to(node: FakeNode, autojump_clock: object) -> None:
+    async with fake_node() as two, moving(node, two) as (stage, relay, mover):
+        held: list[tuple[bool, int]] = []
+        mover.held = lambda on: held.append((on, len(relay.sent)))
+        await calls(stage, 40)
+        mover.node_lost("node1", "test")
+        await trio.sleep(0.5)
+        assert [on for on, _ in held] == [True, False]
+        assert held[0][1] == 0
+        assert held[1][1] >= 78, "the last one's re-INVITEs leave in this very turn"
+        mover.evacuate("node2")
+        await trio.sleep(1)
+        assert len(held) == 2, "nobody waits for an evacuation"
+
+
+async def test_nobody_is_held_for_long(node: FakeNode, autojump_clock: object) -> None:
+    """A node that does not answer must not hold the phones of all other calls up."""
+    async with fake_node() as two, moving(node, two) as (stage, _, mover):
+        held: list[tuple[float, bool]] = []
+        await calls(stage, 3)
+        start = trio.current_time()
+        mover.held = lambda on: held.append((trio.current_time() - start, on))
+        two.drop_requests = 10_000
+        mover.node_lost("node1", "test")
+        await trio.sleep(5)
+        assert [on for _, on in held] == [True, False]
+        assert held[1][0] == pytest.approx(HELD, abs=0.01)
+
+
 async def test_no_faster_than_the_rate(node: FakeNode, autojump_clock: object) -> None:
     """A burst, then one by one; all of it is one event."""
     async with fake_node() as two, moving(node, two, rate=10.0) as (stage, relay, mover):
@@ -177,10 +207,10 @@ async def test_what_the_store_has_to_know_is_written_before_anybody_is_told(
         def __init__(self) -> None:
             self.written: list[str] = []
 
-        async def commit(self, session: Session) -> None:
-            assert relay.sent == [] or session.id not in [one for _, one, _ in relay.sent]
+        async def commit(self, *sessions: Session) -> None:
+            assert not {session.id for session in sessions} & {one for _, one, _ in relay.sent}
             await trio.sleep(0.05)
-            self.written.append(session.ng_call_id)
+            self.written += [session.ng_call_id for session in sessions]
 
     store = Slow()
     async with fake_node() as two, moving(node, two, store=store) as (stage, relay, mover):

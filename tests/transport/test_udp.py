@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from proxy.flow import Address, Listener
-from proxy.transport.udp import BATCH, BindError, UdpSocket, bind
+from proxy.transport.udp import BATCH, HELD_BATCH, BindError, UdpSocket, bind
 
 INVITE = b"INVITE sip:x@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKicmp\r\n\r\n"
 
@@ -43,6 +43,19 @@ async def closed_port() -> Address:
         sock.bind(("127.0.0.1", 0))
         addr: Address = sock.getsockname()
     return addr
+
+
+async def test_held_it_takes_few_at_a_time_and_loses_none() -> None:
+    port = Port("127.0.0.1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number in range(10):
+            sender.sendto(b"%d" % number, port.addr)
+        port.udp.hold(True)
+        assert [port.udp.drain() for _ in range(2)] == [HELD_BATCH] * 2
+        port.udp.hold(False)
+        assert port.udp.drain() == 10 - 2 * HELD_BATCH
+    assert [data for data, _ in port.got] == [b"%d" % number for number in range(10)]
+    port.udp.sock.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
