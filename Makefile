@@ -21,7 +21,7 @@ demo: setup ## install what is needed, then show a call with its media (python -
 test: setup ## install what is needed, then ruff, mypy and pytest (ARGS go to pytest)
 	@scripts/check.sh $(ARGS)
 
-lab: setup ## install what is needed, then every scenario of the lab (ARGS replace --all --strict)
+lab: compiled ## install what is needed, then every scenario of the lab (ARGS replace --all --strict)
 	@echo "lab: python -m lab run $(or $(ARGS),--all --strict)"
 	@$(PYTHON_BIN) -m lab run $(or $(ARGS),--all --strict)
 

@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     # rtpengine 10.5 crashes now and then while it shuts down; its core would land in the working directory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a crowd has a socket for each phone, a node more
     known = scenarios.by_name()
     if args.command == "list":
         for name, scenario in known.items():

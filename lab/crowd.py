@@ -3,11 +3,11 @@
 Theory of operation. `Crowd.run` is one loop in a thread of its own over an epoll: it reads SIP and RTP, sends the RTP
 that is due, repeats what was not answered (500 ms, doubling), and carries out what `call` and `hang_up` have asked
 for. There is one SIP socket per side, and one RTP socket per phone; every talking phone sends a packet each `ptime`,
-the others one a second, so that to whoever looks at counters all calls are alive. Within each of the two periods whose
-turn it is is a queue, and needs no sorting. Phones answer everything at
-once: INVITE and re-INVITE with 200 and an SDP that never changes, BYE with 200. A phone notes when it first and
-last heard from each address, and whose SSRC it was: rtpengine passes an SSRC on, so it knows its peer by it. `End`
-keeps what happened; figures are taken from it when the crowd is at rest. Times are `time.monotonic()`.
+the others one each `SLOW` seconds, so that to whoever looks at counters, which know whole seconds, all calls are alike.
+Within each of the two periods whose turn it is is a queue, and needs no sorting. Phones answer everything at once:
+INVITE and re-INVITE with 200 and an SDP that never changes, BYE with 200. A phone notes when it first and last heard
+from each address, and whose SSRC it was: rtpengine passes an SSRC on, so it knows its peer by it. `End` keeps what
+happened; figures are taken from it when the crowd is at rest. Times are `time.monotonic()`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lab.topology import EDGE_PUBLIC, Network
 
 FIRST_RTP_PORT = 20_000
 PTIME = 0.02
-SLOW = 1.0
+SLOW = 0.4
 """Seconds between two packets of a phone that does not talk."""
 T1 = 0.5
 RECEIVE_BUFFER = 8 << 20

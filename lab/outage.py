@@ -27,6 +27,8 @@ RATE = 80.0
 """Calls set up, and hung up, a second."""
 NEW_CALLS = 3
 """Calls placed after the node has failed, one after the other."""
+REST = 6.5
+"""Seconds the calls stand before the event: a proxy that looks at new calls after some seconds has done so."""
 PATIENCE = 12.0
 """Seconds a new call may take."""
 
@@ -124,7 +126,7 @@ async def lose(
     drawn = random.Random(seed).sample(range(calls), talking)
     async with crowd_of(network, calls + NEW_CALLS, drawn, ptime) as crowd:
         await _all_up(crowd, calls)
-        await trio.sleep(1.0)
+        await trio.sleep(REST)
         used = cpu_seconds(edge)
         event = time.monotonic()
         if way is KILLED:

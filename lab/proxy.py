@@ -1,8 +1,8 @@
 """The edge under test: its configuration file, its process, its control socket.
 
 Theory of operation. `configuration` writes the TOML the scenario's network calls for, `edge` runs `python -m
-proxy.app FILE` in the edge's namespace. Ready means that its control socket answers `hello`. The control client here
-is one JSON line out, one back: the lab imports nothing of the edge.
+proxy.app FILE` in the edge's namespace, from the compiled build when there is a fresh one. Ready means that its control
+socket answers `hello`. The control client here is one JSON line out, one back: the lab imports nothing of the edge.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
 
+from lab.bench.build import Build, choose
 from lab.namespace import LabError
 from lab.probe import speaks_sip
 from lab.process import Daemon, python_environment, python_module
@@ -204,4 +206,12 @@ async def edge(settings: EdgeSettings, network: Network, nodes: Sequence[Node], 
 
 def _spawn(name: str, network: Network, config: Path) -> Daemon:
     argv = python_module("proxy.app", str(config))
-    return Daemon(name, argv, network.ns("edge"), config.with_name(f"{name}.log"), python_environment())
+    environment = python_environment()
+    environment["PYTHONPATH"] = f"{edge_build().folder}{os.pathsep}{environment['PYTHONPATH']}"
+    return Daemon(name, argv, network.ns("edge"), config.with_name(f"{name}.log"), environment)
+
+
+@cache
+def edge_build() -> Build:
+    """What the edge runs: the compiled build when there is one of these sources, as for the bench."""
+    return choose(None, False)[0]

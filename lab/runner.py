@@ -21,6 +21,7 @@ from pathlib import Path
 import trio
 
 from lab import namespace, rtpengine, switch
+from lab.proxy import edge_build
 from lab.scenario import Lab, Scenario
 from lab.stage import Outcome, Verdict, play
 from lab.switch import Kind
@@ -48,7 +49,8 @@ def header(kinds: Sequence[Kind]) -> str:
     if not found:
         names.append("no freeswitch binary here")
     engine = rtpengine.version() or "not installed"
-    return f"lab: B2BUA {', '.join(names)}; rtpengine {engine}; kernel {platform.release()}"
+    build = edge_build()
+    return f"lab: edge {build}; B2BUA {', '.join(names)}; rtpengine {engine}; kernel {platform.release()}"
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

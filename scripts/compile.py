@@ -67,6 +67,11 @@ MODULES = [
     "proxy/media/dialogue",
     "proxy/media/direct",
     "proxy/media/anchor",
+    "proxy/media/nodes",
+    "proxy/media/owed",
+    "proxy/media/pool",
+    "proxy/media/relocate",
+    "proxy/media/reanchor",
 ]
 """What is compiled, without ".py"."""
 

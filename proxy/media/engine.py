@@ -21,7 +21,18 @@ from typing import Protocol, TypeVar, cast
 
 import trio
 
-from ng_protocol import Answer, Client, Command, Delete, NgBadReply, NgError, NgLostCall, NgTimeout, Offer, OfferReply
+from ng_protocol import (
+    Answer,
+    Client,
+    Command,
+    Delete,
+    NgBadReply,
+    NgError,
+    NgLostCall,
+    NgTimeout,
+    Offer,
+    OfferReply,
+)
 from proxy.driver import Driver, Wake
 from proxy.store import NULL, Persistence
 
@@ -108,17 +119,10 @@ class Engine:
         while True:
             await _turn(session)
             call, node = session.ng_call_id, session.node
-            try:
-                command = self.offer_command(author, receiver, sdp)
-                if not session.node:
-                    reply = await self._first(session, command)
-                else:
-                    reply = await self.ask(self._client(session), command)
+            reply = await self._in_turn(session, self.offer_command(author, receiver, sdp))
+            if not isinstance(reply, (NgError, NoNode)):
                 break
-            except (NgError, NoNode) as error:
-                failure = error
-            finally:
-                session.leave_turn()
+            failure = reply
             tries += 1
             if tries > RESCUES or not node or not await self._rescued(session, call, failure):
                 raise failure
@@ -142,21 +146,30 @@ class Engine:
                 raise NoNode(f"session {session.id} has an answer without an offer")
             await _turn(session)
             call, node = session.ng_call_id, session.node
-            try:
-                if offered is not None and offered.call != call:
-                    continue  # it moved while this command waited for its turn
-                reply = await self.ask(self._client(session), self.answer_command(offerer, answerer, sdp))
-                break
-            except (NgError, NoNode) as error:
-                failure = error
-            finally:
+            if offered is not None and offered.call != call:
                 session.leave_turn()
+                continue  # it moved while this command waited for its turn
+            reply = await self._in_turn(session, self.answer_command(offerer, answerer, sdp))
+            if not isinstance(reply, (NgError, NoNode)):
+                break
+            failure = reply
             tries += 1
             if tries > RESCUES or not node or not await self._rescued(session, call, failure):
                 raise failure
         rendition = self.answered(offerer, answerer, sdp, reply.sdp)
         self.note(session, f"answer {answerer.name}->{offerer.name}")
         return rendition
+
+    async def _in_turn(self, session: Session, command: Command[ReplyT]) -> ReplyT | NgError | NoNode:
+        """The reply or the failure, and the turn, which is ours, is over."""
+        try:
+            if not session.node and isinstance(command, Offer):
+                return cast("ReplyT", await self._first(session, command))
+            return await self.ask(self._client(session), command)
+        except (NgError, NoNode) as error:
+            return error
+        finally:
+            session.leave_turn()
 
     def offer_command(self, author: Party, receiver: Party, sdp: bytes) -> Offer:
         """The command that offers `author`'s SDP to `receiver`, in the session's present ng call."""

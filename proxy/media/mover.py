@@ -342,10 +342,13 @@ class Mover:
             if move.started:
                 move.lost(may_stay=may_stay)
             else:
+                # Queued for an evacuation: now it is urgent. Where it is popped second, it has started.
                 move.place.graceful = False
                 move.place.may_stay = may_stay
+                self._lanes[0].queue.append(move)
         for move in self._batches:
             move.place.forget(name)
+        self._pump()
         return len(sessions)
 
     def _batch(self, node: str, why: str) -> Batch:

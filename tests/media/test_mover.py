@@ -187,6 +187,19 @@ async def test_an_evacuation_tells_how_it_goes(node: FakeNode, autojump_clock: o
         assert empty.total == 0 and empty.done.is_set()
 
 
+async def test_a_node_that_dies_while_it_is_evacuated(node: FakeNode, autojump_clock: object) -> None:
+    """Those that still wait for their turn are in a hurry now."""
+    async with fake_node() as two, moving(node, two, evacuation_rate=1.0) as (stage, _, mover):
+        await calls(stage, 60)
+        evacuation = mover.evacuate("node1")
+        await trio.sleep(0.5)
+        assert evacuation.left == 60 - 32
+        node.stop()
+        assert mover.node_lost("node1", "test") == 60 - 32
+        await trio.sleep(0.5)
+        assert (evacuation.moved, evacuation.left) == (60, 0) and mover.stats == {"moved": 60}
+
+
 async def test_a_call_that_hangs_up_meanwhile_is_counted(node: FakeNode, autojump_clock: object) -> None:
     async with fake_node() as two, moving(node, two) as (stage, relay, mover):
         made = await calls(stage, 3)
