@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     peer.add_argument("--talking", type=int, default=100, metavar="N", help="how many with RTP (default 100)")
     run = commands.add_parser("run", help="run scenarios")
     run.add_argument("names", nargs="*", metavar="NAME", help="scenarios, as `list` names them")
-    run.add_argument("--all", action="store_true", help="all of them")
+    run.add_argument("--all", action="store_true", help="all of them; limits of time are told, not judged")
     run.add_argument("--strict", action="store_true", help="UNSUPPORTED counts as FAIL")
     run.add_argument("--keep", action="store_true", help="leave each running after its check, until Ctrl-C")
     run.add_argument("--jobs", type=int, default=2, metavar="N", help="how many side by side (default 2)")
@@ -77,7 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.b2bua is Kind.FREESWITCH and switch.freeswitch_binary() is None:
         parser.error("there is no freeswitch binary on this machine")
     kinds = [args.b2bua] if args.b2bua else switch.kinds()
-    options = runner.Options(out=args.out, jobs=args.jobs, strict=args.strict, keep=args.keep, kinds=kinds)
+    options = runner.Options(
+        out=args.out, jobs=args.jobs, strict=args.strict, keep=args.keep, timed=not args.all, kinds=kinds
+    )
     return trio.run(runner.run, [known[name] for name in names], options)
 
 

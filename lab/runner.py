@@ -33,12 +33,13 @@ INTERRUPTED = 130
 @dataclass(frozen=True)
 class Options:
     """How to run: `jobs` at a time, logs below `out`; `strict` counts UNSUPPORTED as failure; `keep` pauses before
-    the end of each."""
+    the end of each. `timed`: limits of time count; without, they are only told."""
 
     out: Path
     jobs: int = 2
     strict: bool = False
     keep: bool = False
+    timed: bool = True
     kinds: Sequence[Kind] = field(default_factory=switch.kinds)
 
 
@@ -49,8 +50,7 @@ def header(kinds: Sequence[Kind]) -> str:
     if not found:
         names.append("no freeswitch binary here")
     engine = rtpengine.version() or "not installed"
-    build = edge_build()
-    return f"lab: edge {build}; B2BUA {', '.join(names)}; rtpengine {engine}; kernel {platform.release()}"
+    return f"lab: B2BUA {', '.join(names)}; rtpengine {engine}; kernel {platform.release()}"
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
@@ -88,7 +88,8 @@ async def run(scenarios: Sequence[type[Scenario]], options: Options, say: Callab
         say(f"lab: removed {len(swept)} namespaces of runs that were killed")
     folder = options.out.absolute() / time.strftime("%Y%m%d-%H%M%S")
     say(header(options.kinds))
-    say(f"lab: {len(scenarios)} scenarios, {options.jobs} at a time, logs and captures in {folder}")
+    many = f"{len(scenarios)} scenarios, {options.jobs} at a time"
+    say(f"lab: {many}, the edge {edge_build()}, logs and captures in {folder}")
     verdicts: list[Verdict] = []
     limiter = trio.CapacityLimiter(options.jobs)
     interrupted = False
@@ -96,7 +97,8 @@ async def run(scenarios: Sequence[type[Scenario]], options: Options, say: Callab
     async def one(scenario: type[Scenario], kind: Kind, label: str, seats: list[str]) -> None:
         try:
             where = folder / folder_name(label)
-            verdict = await play(scenario(), kind, where, label=label, keep=pause if options.keep else None)
+            kept = pause if options.keep else None
+            verdict = await play(scenario(), kind, where, label=label, keep=kept, timed=options.timed)
         finally:
             for seat in seats:
                 limiter.release_on_behalf_of(seat)

@@ -45,11 +45,21 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     media_addresses: frozenset[str] = frozenset({EDGE_PUBLIC})
     """Where phones' RTP may come from: the public addresses of the rtpengines."""
+    timed: bool = True
+    """Whether limits of time count. A run of everything is a test, which must not depend on what else the machine does:
+    there they are told in the notes."""
 
     def that(self, truth: bool, otherwise: str) -> None:
         """`otherwise` is the problem when `truth` does not hold."""
         if not truth:
             self.problems.append(otherwise)
+
+    def in_time(self, truth: bool, otherwise: str) -> None:
+        """Like `that`, for a limit of time."""
+        if self.timed:
+            self.that(truth, otherwise)
+        elif not truth:
+            self.notes.append(f"not judged here: {otherwise}")
 
     def equal(self, what: str, got: object, wanted: object) -> None:
         """`got` must be `wanted`."""

@@ -78,15 +78,16 @@ async def play(
     *,
     label: str = "",
     keep: Callable[[Lab], Awaitable[None]] | None = None,
+    timed: bool = True,
 ) -> Verdict:
     """Run one scenario in its own network; logs and capture go to `folder`. `keep` is awaited before everything goes
-    down."""
+    down. `timed`: limits of time count."""
     name = label or scenario.name
     if lacking := requirements.missing(scenario.shape):
         return Verdict(name, Outcome.UNSUPPORTED, "missing: " + "; ".join(lacking))
     folder = Path(folder).absolute()  # noqa: ASYNC240
     folder.mkdir(parents=True, exist_ok=True)
-    start, see = time.monotonic(), Findings()
+    start, see = time.monotonic(), Findings(timed=timed)
     try:
         async with stage(scenario, kind, folder) as lab:
             see.media_addresses = lab.network.media_addresses

@@ -159,7 +159,7 @@ class NodeDiesDuringSetup(Scenario):
                 see.from_node(who, ear, self.standby, begun, end, f"({case})")
                 see.once(who, ear)
                 see.one_origin(who, ear)
-            see.that(delay <= T1 + 0.15, f"{case}: the INVITE took {delay:.2f} s to reach the callee")
+            see.in_time(delay <= T1 + 0.15, f"{case}: the INVITE took {delay:.2f} s to reach the callee")
         delays = ", ".join(f"{delay * 1e3:.0f} ms {case}" for case, _, _, delay, _, _ in self.calls)
         see.notes.insert(0, f"to the callee in {delays}")
 

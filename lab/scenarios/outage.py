@@ -86,7 +86,7 @@ class Pair:
         carried = [{ip for ip, _ in end.hearing.sources(self.settled, self.until)} for _, end, _ in self.sides]
         see.that(carried[0] == carried[1], f"the two ends are on different nodes after{what}: {carried}")
         for (who, _, _), length in zip(self.sides, self.gaps(), strict=True):
-            see.that(length <= gap, f"the {who} heard nothing for {length:.2f} s{what}, more than {gap:g} s")
+            see.in_time(length <= gap, f"the {who} heard nothing for {length:.2f} s{what}, more than {gap:g} s")
 
     def told(self) -> str:
         """The silences, for a note."""

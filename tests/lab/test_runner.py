@@ -48,6 +48,7 @@ async def test_side_by_side(tmp_path: Path) -> None:
     code = await runner.run([Story, Breaks], Options(out=tmp_path, kinds=[Kind.STAND_IN]), said.append)
     assert code == 1
     assert said[0].startswith("lab: B2BUA stand-in (lab.b2bua)")
+    assert "the edge " in said[1]
     assert "rtpengine 1" in said[0]
     assert sorted(line.split()[0] for line in said[2:-1]) == ["FAIL", "PASS"]
     assert sorted(line.split()[1] for line in said[2:-1]) == ["story", "story#2"]

@@ -119,3 +119,12 @@ async def test_within(autojump_clock: trio.testing.MockClock) -> None:
     assert trio.current_time() == 5.0
     event.set()
     await within(event.wait, 5.0, "it never came")
+
+
+def test_limits_of_time_count_only_where_time_does() -> None:
+    timed, told = Findings(), Findings(timed=False)
+    for see in (timed, told):
+        see.in_time(True, "never said")
+        see.in_time(False, "too late")
+    assert timed.problems == ["too late"]
+    assert (told.problems, told.notes) == ([], ["not judged here: too late"])
