@@ -31,8 +31,8 @@ MODES = {
     for mode in (
         Mode("P1", "stateless relay", 2000, 16_000, 0.45, stateless=True),
         Mode("P1_500", "stateless relay, low load", 500, 4000, 0.75, stateless=True),
-        Mode("P2", "stateful relay", 500, 6000, 0.7),
-        Mode("P3", "stateful relay with rtpengine offer, answer, delete", 500, 6000, 0.7, media=True),
+        Mode("P2", "stateful relay", 1000, 8000, 0.7),
+        Mode("P3", "stateful relay with rtpengine offer, answer, delete", 1000, 8000, 0.7, media=True),
         Mode("P4", "the talk's call: two passes, B2BUA, media", 515, 6000, 0.6, 500, media=True, switch=True),
         Mode("P8", "added delay of the INVITE, stateful relay", 200, 2400, delay=True),
     )
