@@ -10,7 +10,7 @@ def test_the_bars() -> None:
 
 def test_the_rates_the_bars_are_for() -> None:
     rates = {name: mode.rate for name, mode in MODES.items() if name != "P4"}
-    assert rates == {"P1": 2000, "P1_500": 500, "P2": 500, "P3": 500, "P8": 200}
+    assert rates == {"P1": 2000, "P1_500": 500, "P2": 1000, "P3": 1000, "P8": 200}
     assert MODES["P4"].rate > MODES["P4"].at_least == 500, "sipp starts a little slower than it is told"
 
 
