@@ -46,8 +46,8 @@ EVACUATION_RATE = 100.0
 """Sessions per second off a node that still works."""
 HELD = 1.0
 """Seconds after the loss of a node in which telling phones may go before what phones say."""
-IN_FLIGHT = 48
-"""Sessions at a time that wait for a node's answers, or for the store."""
+IN_FLIGHT = 160
+"""Sessions at a time that wait for a node's answers, or for the store: enough that neither makes the other wait."""
 BURST = 32
 PATIENCE = 30.0
 """Seconds a call may be without any node before it is given up."""
