@@ -18,7 +18,7 @@ step pytest -q "$@"
 # The same tests of the hot path once more, on the compiled build of it.
 if [[ $# == 0 ]]; then
     step python scripts/compile.py
-    step env PYTHONPATH=build/compiled python -c 'import proxy.stack as it; raise SystemExit(it.__file__.endswith(".py"))'
+    step env PYTHONPATH=build/compiled python -P -c 'import proxy.stack as it; raise SystemExit(it.__file__.endswith(".py"))'
     step pytest -q -o pythonpath="build/compiled ." tests/ladders tests/media tests/sip tests/ng_protocol/test_flat.py \
         tests/proxy --ignore tests/proxy/test_cost.py
 fi

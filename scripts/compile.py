@@ -69,7 +69,6 @@ MODULES = [
     "proxy/media/anchor",
     "proxy/media/nodes",
     "proxy/media/owed",
-    "proxy/media/pool",
     "proxy/media/relocate",
     "proxy/media/reanchor",
 ]
