@@ -4,8 +4,9 @@ Theory of operation. Network, capture, rtpengine, B2BUAs and edge are nested con
 and ended in the reverse, also on failure and cancellation; phones are tasks of a nursery inside. After the story its
 own check is followed by what must hold after *every* story: no daemon died, rtpengine holds no call (with its default
 delete-delay, so an edge that relies on that delay fails) but the edge's own canaries, the edge lists no session, its
-store has no row, no media host sent RTP to another one. A cut media host is healed for it, for deletes that are owed
-to it must be paid. Whatever goes wrong becomes a reason; only cancellation passes through.
+store has no row, no media host sent RTP to another one. A cut media host is healed for it and a killed rtpengine is
+started again, for deletes that are owed to it must be paid. Whatever goes wrong becomes a reason; only cancellation
+passes through.
 """
 
 from __future__ import annotations
@@ -125,8 +126,11 @@ async def _afterwards(lab: Lab, see: Findings, settle: float) -> None:
     if dead:
         return
     own_hosts = lab.network.shape.nodes > 0
-    for node in lab.nodes if own_hosts else ():
-        await node.heal()
+    for node in lab.nodes:
+        if own_hosts:
+            await node.heal()
+        if node.daemon.killed and node.daemon.returncode is not None:
+            await node.restart()
     left: list[str] = []
     with trio.move_on_after(settle):
         while left := await _leftovers(lab, settle):  # noqa: ASYNC110 - another process's state: nothing to wait on
@@ -140,8 +144,6 @@ async def _afterwards(lab: Lab, see: Findings, settle: float) -> None:
 async def _leftovers(lab: Lab, settle: float) -> list[str]:
     left, late = [], f"{settle:g} s after the end"
     for node in lab.nodes:
-        if node.daemon.killed:
-            continue
         if calls := await node.live_calls():
             left.append(f"rtpengine {node.name} still holds {len(calls)} call(s) {late}: {calls[0]}")
     if sessions := await lab.edge.sessions():

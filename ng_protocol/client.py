@@ -140,9 +140,17 @@ class Client:
             trio.lowlevel.notify_closing(sock)
             sock.close()
         for pending in list(self._pending.values()):
-            self._fail(pending, NgClosed, why)
+            if pending.cookie is not None:
+                self._fail(pending, NgClosed, why)
         if self._timer_scope is not None:
             self._timer_scope.cancel()
+
+    def abandon(self, why: str) -> None:
+        """Ends every command in flight with NgTimeout: whoever watches the node knows that no reply will come. The
+        client goes on."""
+        for pending in list(self._pending.values()):
+            if pending.cookie is not None:
+                self._fail(pending, NgTimeout, why)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -376,7 +384,8 @@ class Client:
         if now >= proven:
             detail = f"nothing listens on its ng port ({os.strerror(error.errno or 0)}, twice)"
             for pending in list(self._pending.values()):
-                self._fail(pending, NgRefused, detail)
+                if pending.cookie is not None:  # what one is told of it may send more, and end the rest from within
+                    self._fail(pending, NgRefused, detail)
         if self.on_refusal is not None:
             self.on_refusal(now >= proven)
         if now >= proven:

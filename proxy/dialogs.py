@@ -117,6 +117,7 @@ class Dialog:
         "interval",
         "leg",
         "phone_calls",
+        "refresher",
         "up",
     )
 
@@ -133,6 +134,7 @@ class Dialog:
         self.confirmed_at: float | None = None
         self.interval = 0  # seconds of an agreed session timer (RFC 4028), 0 when none
         self.expires_at: float | None = None
+        self.refresher: bool | None = None  # who refreshes: True the caller, False the callee, None nobody or not said
 
     @property
     def key(self) -> bytes:

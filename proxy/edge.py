@@ -32,6 +32,7 @@ from proxy.flow import Address, Flow, Listener
 from proxy.garbage import Garbage
 from proxy.location import Location
 from proxy.media.anchor import Anchor
+from proxy.media.mover import Mover
 from proxy.media.nodes import NodeEvent
 from proxy.media.policy import Policy
 from proxy.media.reconcile import Reconciler
@@ -50,6 +51,7 @@ from proxy.sip.uri import parse_uri_untrusted
 from proxy.stack import Stack, Transaction
 from proxy.state import State, forgetful
 from proxy.stateless import Stateless
+from proxy.store import Store
 from proxy.supervisor import Supervisor
 from proxy.token import Signer
 from proxy.transport.udp import UdpSocket
@@ -168,9 +170,14 @@ class Edge:
         if self.anchor is not None:
             self.anchor.engine.driver = self.driver
         self.supervisor = Supervisor(self.core, self.anchor)
-        self.keeper = Keeper(
-            self.core, self.anchor, state.store, clock=clock, epoch=epoch, session_lost=self.supervisor.lost
-        )
+        self.mover: Mover | None = None
+        if self.anchor is not None:
+            rate = config.nodes.move_rate
+            store = state.store if isinstance(state.store, Store) else None
+            self.mover = Mover(self.anchor, self.supervisor, store=store, lost=self.supervisor.lost, rate=rate)
+            self.media_nodes.mover = self.mover
+        lost = self.supervisor.lost if self.mover is None else self.mover.session_lost
+        self.keeper = Keeper(self.core, self.anchor, state.store, clock=clock, epoch=epoch, session_lost=lost)
         self.reconciler = self._reconciler() if self.anchor is not None and config.store.reconcile else None
         self.sampler: Sampler[Session] = Sampler(
             self._sessions,
@@ -182,7 +189,7 @@ class Edge:
                 silence=config.media.silence,
                 statistics=0.0,  # the watch asks for them
             ),
-            on_lost=self.supervisor.lost,
+            on_lost=self.supervisor.lost if self.mover is None else self.mover.session_lost,
             on_silent=self.supervisor.silent,
         )
         self.administration = NodeAdministration(self.media_nodes, self.started_at)
@@ -264,6 +271,9 @@ class Edge:
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
             self.keeper.restore()
+            if self.mover is not None:
+                await nursery.start(self.mover.run)
+                self.mover.resume()
             await nursery.start(self.keeper.store.run)
             await nursery.start(self.media_nodes.run)
             nursery.start_soon(self.keeper.verify)

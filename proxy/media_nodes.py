@@ -207,14 +207,15 @@ class MediaNodes:
             raise NodeProblem(f"node {name} is leaving already; it goes when its last call has ended")
         self.watch.leave(name)
         calls = self.watch.calls_on(name)
-        return self.watch.tell(name, "removed", f"no new calls for it, it goes when those on it ({calls}) have ended")
+        decided = f"no new calls for it, it goes when those on it ({calls}) have ended{self._nobody()}"
+        return self.watch.tell(name, "removed", decided)
 
     def set_admin(self, name: str, admin: Admin) -> NodeEvent:
         """What the operator wants. Raises NodeProblem."""
         node = self._known(name)
         self.pool.set_admin(name, admin)
         calls = self.watch.calls_on(name)
-        stay = f"no new calls for it, those on it ({calls}) stay until they end or are moved"
+        stay = f"no new calls for it, those on it ({calls}) stay until they end or are moved{self._nobody()}"
         word = {"active": "enabled", "draining": "drained", "disabled": "disabled"}[admin.value]
         decided = stay if admin is not Admin.ACTIVE else "it takes new calls" if takes(node) else f"it is {state(node)}"
         return self.watch.tell(name, f"{word} by the operator", decided)
@@ -256,6 +257,10 @@ class MediaNodes:
         return changes
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _nobody(self) -> str:
+        """A warning for the end of a sentence, when that was the last node."""
+        return "" if any(map(takes, self.pool.nodes.values())) else "; NO NODE IS LEFT FOR NEW CALLS"
 
     def _known(self, name: str) -> Node:
         node = self.pool.nodes.get(name)

@@ -111,7 +111,7 @@ class Outcome:
         elif code < 300 and method in ("INVITE", "UPDATE"):
             side = dialog.callee if relay.from_caller else dialog.caller
             self.core.learn_contact(side, response)
-            self._refresh(dialog, response, now)
+            self.refreshed(dialog, response, relay.from_caller, now)
             if dialog.leg is not None:
                 self.core.store.dirty(dialog.leg.session)
 
@@ -122,7 +122,7 @@ class Outcome:
     def _confirmed(self, relay: Relay, dialog: Dialog, branch: Branch | None, response: Response, now: float) -> None:
         if branch is not None:
             self._meet_callee(dialog, branch, response, now)
-        self._refresh(dialog, response, now)
+        self.refreshed(dialog, response, True, now)
         if dialog.leg is not None:
             self.core.alarm(now + self.core.timers.ack, self._ack_due, dialog)
 
@@ -188,12 +188,14 @@ class Outcome:
             self.core.stats["sessions_no_ack"] += 1
             self.core.end_session(dialog, b'SIP;cause=408;text="No ACK"')
 
-    def _refresh(self, dialog: Dialog, response: Response, now: float) -> None:
-        """Session timers (RFC 4028): a 2xx with Session-Expires starts the interval anew."""
+    def refreshed(self, dialog: Dialog, response: Response, by_caller: bool, now: float) -> None:
+        """Session timers (RFC 4028): a 2xx with Session-Expires starts the interval anew. `by_caller`: the request
+        came from the dialog's caller."""
         agreed = session_timer(response)
         if agreed is None:
             return
         dialog.interval = agreed[0]
+        dialog.refresher = None if agreed[1] is None else (agreed[1] == "uac") is by_caller
         dialog.expires_at = now + dialog.interval
         self.core.alarm(dialog.expires_at + 1.0, self._session_due, dialog)
 

@@ -72,6 +72,7 @@ class _Rendition(_Row):
     profile: str
     interface: str | None
     current: bool
+    call: str = ""
 
 
 class _Numbers(_Row):
@@ -102,6 +103,7 @@ class _Dialog(_Row):
     confirmed_at: float | None
     interval: int
     expires_at: float | None
+    refresher: bool | None = None
 
 
 class _Leg(_Row):
@@ -141,6 +143,8 @@ class _Session(_Row):
     expected: int
     stale: list[int]
     timeline: list[tuple[float, str]]
+    moves: int = 0
+    wish: tuple[str | None, tuple[str, ...]] | None = None
 
 
 class _Snapshot(_Row):
@@ -228,12 +232,13 @@ class _Writer:
                     _Rendition(
                         party(author), party(shown.receiver), text(shown.original), text(shown.made), text(shown.plain),
                         shown.profile, shown.interface, author.made_for.get(shown.receiver) is shown,
+                        shown.call,
                     )
                 )  # fmt: skip
         return _Session(
             session.id, session.ng_call_id, session.direct, session.created_epoch, session.node, session.state,
             list(session._tags), list(session._names), list(self.texts), party_rows, rendition_rows, handed, legs,
-            expected, stale, list(session.timeline),
+            expected, stale, list(session.timeline), session.moves, session.wish,
         )  # fmt: skip
 
     def party_row(self, party: Party) -> _Party:
@@ -268,7 +273,7 @@ def _dialog_row(dialog: Dialog, shift: float) -> _Dialog:
     return _Dialog(
         _side_row(dialog.caller), _side_row(dialog.callee), _numbers_row(dialog.down), _numbers_row(dialog.up),
         dialog.phone_calls, dialog.acked, None if confirmed is None else confirmed + shift, dialog.interval,
-        None if expires is None else expires + shift,
+        None if expires is None else expires + shift, dialog.refresher,
     )  # fmt: skip
 
 
@@ -333,6 +338,7 @@ class _Reader:
         session._tags.update(row.tags)
         session._names.update(row.names)
         session.timeline.extend(row.timeline)
+        session.moves, session.wish = row.moves, row.wish
         for party, about in zip(self.parties, row.parties, strict=True):
             party.linked, party.offered_by = self.who(about.linked), self.who(about.offered_by)
             party.heard = None if about.heard < 0 else self.renditions[about.heard]
@@ -367,7 +373,7 @@ class _Reader:
         author, receiver = self.parties[_index(row.author)], self.parties[_index(row.receiver)]
         return Rendition(
             author, receiver, self.must(row.original), self.must(row.made), self.must(row.plain), row.profile,
-            row.interface,
+            row.interface, row.call,
         )  # fmt: skip
 
     def leg(self, row: _Leg) -> Leg:
@@ -386,6 +392,7 @@ class _Reader:
         dialog.down, dialog.up = _numbers(row.down), _numbers(row.up)
         dialog.phone_calls, dialog.acked, dialog.interval = row.phone_calls, row.acked, row.interval
         dialog.confirmed_at = None if row.confirmed_at is None else row.confirmed_at - self.shift
+        dialog.refresher = row.refresher
         dialog.expires_at = None if row.expires_at is None else row.expires_at - self.shift
         return dialog
 

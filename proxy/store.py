@@ -57,8 +57,9 @@ class Persistence(Protocol):
     def dirty(self, session: Kept) -> None:
         """The session has changed, or has ended: to be written soon."""
 
-    async def commit(self, session: Kept) -> bool:
-        """Write the session now, whatever its state. True when it is durable; False when the disk does not let us."""
+    async def commit(self, *sessions: Kept) -> bool:
+        """Write sessions now, whatever their state, in one go. True when they are durable; False when the disk does not
+        let us."""
 
     def put(self, table: str, key: str, data: bytes) -> None:
         """Write a value soon, in place of the one before it."""
@@ -77,7 +78,7 @@ class NullStore:
     def dirty(self, session: Kept) -> None:
         """Nothing."""
 
-    async def commit(self, session: Kept) -> bool:
+    async def commit(self, *sessions: Kept) -> bool:
         """Nothing was written."""
         return False
 
@@ -271,13 +272,14 @@ class Store:
             self._awake = True
             self._wake.set()
 
-    async def commit(self, session: Kept) -> bool:
-        """The session as it is now, durable before this returns True. False: the disk does not work, or the store is
-        closed; that was logged, and the session will be written when it does."""
+    async def commit(self, *sessions: Kept) -> bool:
+        """The sessions as they are now, durable before this returns True. False: the disk does not work, or the store
+        is closed; that was logged, and the sessions will be written when it does."""
         if self._connection is None:
             return False
-        self._forced.add(session)
-        self.dirty(session)
+        self._forced.update(sessions)
+        for session in sessions:
+            self.dirty(session)
         if self.failing:
             return False
         waited_for = self._round

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.dialogs import Dialog
 from proxy.sip.message import Response
-from proxy.uac import OwnRequests
+from proxy.uac import OwnRequest, OwnRequests
 
 if TYPE_CHECKING:
     from proxy.core import Core
@@ -53,6 +53,15 @@ class Supervisor:
         to_caller = dialog.phone_calls if to_phone else not dialog.phone_calls
         return await self.own.send(dialog, to_caller, "INVITE", sdp)
 
+    def prepare_reinvite(self, leg: Leg, to_phone: bool, sdp: bytes) -> OwnRequest | None:
+        """The same, built but not sent, its CSeq number spent; None when the dialog is gone or nobody can be
+        reached."""
+        dialog = self.dialog_of(leg)
+        if dialog is None or dialog.ended:
+            return None
+        to_caller = dialog.phone_calls if to_phone else not dialog.phone_calls
+        return self.own.prepare(dialog, to_caller, "INVITE", sdp)
+
     def lost(self, session: Session) -> None:
         """The node does not know the call any more: nothing can be heard in it."""
         self.core.stats["sessions_lost"] += 1
@@ -65,6 +74,10 @@ class Supervisor:
 
     async def hangup(self, session: Session, reason: bytes) -> None:
         """End every dialog of a session."""
+        self.end(session, reason)
+
+    def end(self, session: Session, reason: bytes) -> None:
+        """The same, at once."""
         self.end_dialogs([dialog for leg in list(session.legs) if (dialog := self.dialog_of(leg)) is not None], reason)
 
     def end_session(self, dialog: Dialog, reason: bytes) -> None:

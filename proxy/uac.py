@@ -3,13 +3,18 @@ lost.
 
 Each is sent to one side as if it came from the other: that side's tags, Contact and route set, and the next CSeq
 number of that direction (``dialogs.CSeqMap``), so that neither end can tell. ``OwnRequest`` is the stack's
-``ClientUser``; the story that sent it waits for the final response. A 2xx to a re-INVITE is acknowledged here,
-retransmissions too.
+``ClientUser``; the story that sent it waits for the final response, or is told it (``told``) without a task of its own.
+A 2xx to a re-INVITE is acknowledged here, retransmissions too, and refreshes the dialog (Contact, session timer).
+
+``prepare`` spends the CSeq number, ``OwnRequest.send`` sends: what must not be forgotten is written down in between.
+A re-INVITE carries on the session timer that was agreed (RFC 4028 7.1: one without Session-Expires would end it), with
+the refresher that was: seen from us, who send, the receiver is the "uas".
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -33,13 +38,37 @@ log = logging.getLogger("proxy")
 class OwnRequest:
     """One request of ours: waits for its final response, acknowledges a 2xx to an INVITE."""
 
-    def __init__(self, core: Core, request: Request, flow: Flow) -> None:
+    def __init__(
+        self, core: Core, request: Request, flow: Flow, branch: bytes, dialog: Dialog, to_caller: bool
+    ) -> None:
         self.core = core
         self.request = request
         self.flow = flow
-        self.done = trio.Event()
+        self.branch = branch
+        self.dialog = dialog
+        self.to_caller = to_caller
+        self.done: trio.Event | None = None
+        self.told: Callable[[Response], None] | None = None
         self.final: Response | None = None
         self.ack = b""
+
+    def send(self, told: Callable[[Response], None] | None = None) -> None:
+        """Send it. ``told`` is called once with the final response (408 and 503 may be ours); it must not block."""
+        self.told = told
+        core, request = self.core, self.request
+        core.stats[f"own_{request.method.lower()}"] += 1
+        now = core.clock()
+        tx = core.stack.send_request(request, self.branch, self.flow, self, now)
+        if request.method == "INVITE":
+            core.alarm(now + core.timers.cancel, self.give_up, tx)
+
+    async def wait(self) -> Response:
+        """The final response, once it was sent."""
+        if self.final is None:
+            self.done = trio.Event()
+            await self.done.wait()
+        assert self.final is not None
+        return self.final
 
     def on_response(self, tx: Transaction, response: Response, now: float) -> None:
         """Keep the first final response; acknowledge every 2xx to an INVITE."""
@@ -47,7 +76,15 @@ class OwnRequest:
             return
         if response.code < 300 and self.request.method == "INVITE":
             self.acknowledge(b"", response)
+            if self.final is None and not self.dialog.ended:
+                self._refreshed(response, now)
         self._finish(response)
+
+    def _refreshed(self, response: Response, now: float) -> None:
+        """The dialog's remote target and session timer (RFC 3261 12.2.1.2, RFC 4028 section 7.2)."""
+        dialog = self.dialog
+        self.core.learn_contact(dialog.caller if self.to_caller else dialog.callee, response)
+        self.core.outcome.refreshed(dialog, response, not self.to_caller, now)
 
     def acknowledge(self, body: bytes, response: Response) -> None:
         """Send (again) the ACK for a 2xx."""
@@ -76,12 +113,12 @@ class OwnRequest:
         """ICMP."""
         self._finish(make_response(self.request, 503))
 
-    def give_up(self, tx: Transaction, branch: bytes, now: float) -> None:
+    def give_up(self, tx: Transaction, now: float) -> None:
         """A re-INVITE of ours that was answered provisionally and never finally (no timer of the transaction ends
         that): CANCEL it, stop waiting, and forget it when that brings no final response either (RFC 3261 9.1)."""
         if self.final is not None:
             return
-        self.core.stack.send_request(make_cancel(self.request), branch, self.flow, Ignored(), now)
+        self.core.stack.send_request(make_cancel(self.request), self.branch, self.flow, Ignored(), now)
         self._finish(make_response(self.request, 408))
         self.core.alarm(now + self.core.timers.cancel, self._forget, tx)
 
@@ -92,7 +129,10 @@ class OwnRequest:
     def _finish(self, response: Response) -> None:
         if self.final is None:
             self.final = response
-            self.done.set()
+            if self.done is not None:
+                self.done.set()
+            if self.told is not None:
+                self.told(response)
 
 
 class OwnRequests:
@@ -119,14 +159,21 @@ class OwnRequests:
         own = self.start(dialog, to_caller, method, body, reason)
         if own is None:
             raise BadMessage(481, b"That side of the dialog cannot be reached")
-        await own.done.wait()
-        assert own.final is not None
-        return own.final
+        return await own.wait()
 
     def start(
         self, dialog: Dialog, to_caller: bool, method: str, body: bytes = b"", reason: bytes | None = None
     ) -> OwnRequest | None:
         """Send without waiting; None when that side's address is not known."""
+        own = self.prepare(dialog, to_caller, method, body, reason)
+        if own is not None:
+            own.send()
+        return own
+
+    def prepare(
+        self, dialog: Dialog, to_caller: bool, method: str, body: bytes = b"", reason: bytes | None = None
+    ) -> OwnRequest | None:
+        """Build a request and spend its CSeq number; None when that side's address is not known."""
         side, other = (dialog.caller, dialog.callee) if to_caller else (dialog.callee, dialog.caller)
         place = self._place(side)
         if place is None:
@@ -149,18 +196,13 @@ class OwnRequests:
         ]
         if method in ("INVITE", "UPDATE") and other.contact:
             headers.append((b"Contact", b"<" + other.contact + b">"))
+            if dialog.interval:
+                headers += _timer(dialog, to_caller)
         if reason is not None:
             headers.append((b"Reason", reason))
         if body:
             headers.append((b"Content-Type", b"application/sdp"))
-        request = make_request(method, uri, headers, body)
-        own = OwnRequest(self.core, request, flow)
-        self.core.stats[f"own_{method.lower()}"] += 1
-        now = self.core.clock()
-        tx = self.core.stack.send_request(request, branch, flow, own, now)
-        if method == "INVITE":
-            self.core.alarm(now + self.core.timers.cancel, own.give_up, tx, branch)
-        return own
+        return OwnRequest(self.core, make_request(method, uri, headers, body), flow, branch, dialog, to_caller)
 
     def _place(self, side: Side) -> tuple[bytes, Flow] | None:
         """Request-URI and flow for a side: its Route set first, else its alias, else its Contact's address."""
@@ -202,3 +244,9 @@ class OwnRequests:
         """BYE to both sides of one dialog; nobody waits for the answers."""
         for to_caller in (True, False):
             self.start(dialog, to_caller, "BYE", reason=reason)
+
+
+def _timer(dialog: Dialog, to_caller: bool) -> list[tuple[bytes, bytes]]:
+    """The agreed session timer, as a re-INVITE to that side has to carry it on."""
+    who = b"" if dialog.refresher is None else b";refresher=uas" if dialog.refresher is to_caller else b";refresher=uac"
+    return [(b"Supported", b"timer"), (b"Session-Expires", b"%d%b" % (dialog.interval, who))]

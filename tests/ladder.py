@@ -102,7 +102,8 @@ def steps(text: str) -> list[Step]:
 
 
 class Ladder:
-    """One flow being played; `names` are the calls by name, `known` the placeholders, both kept between texts."""
+    """One flow being played; `names` are the calls by name, `known` the placeholders, both kept between texts; `sdps`:
+    bodies by name."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -110,6 +111,7 @@ class Ladder:
         self.known: dict[str, str] = {}
         self.done: list[str] = []  # lines that went as they should
         self.pending: list[Packet] = []
+        self.sdps = dict(SDPS)
 
     async def play(self, text: str) -> None:
         """Plays a text to its end; what the edge sent beyond it is an error."""
@@ -168,7 +170,7 @@ class Ladder:
         if len(words) == 2:
             party = self.world.parties[words[0]]
             return party.reprint(party.call(self.names[words[1]]).sdp)
-        return SDPS[words[0]]
+        return self.sdps[words[0]]
 
     def _filled(self, text: str) -> str:
         return re.sub(r"\{(\w+)\}", lambda found: self.known[found[1]], text)
@@ -244,8 +246,8 @@ class Ladder:
     def _same_sdp(self, wanted: str, body: bytes) -> bool:
         if wanted == "-":
             return not body
-        if wanted in SDPS:
-            return body == SDPS[wanted]
+        if wanted in self.sdps:
+            return body == self.sdps[wanted]
         first = next(iter(addresses(body)), None)
         return first is not None and self._matches(wanted, f"{first[0].decode()}:{first[1].decode()}")
 

@@ -73,6 +73,7 @@ RING_0 = (
     "proxy.token",
     "proxy.snapshot",
     "proxy.media.policy",
+    "proxy.media.origin",
     "proxy.media.session",
     "proxy.media.exchange",
     "proxy.media.nodes",
@@ -126,6 +127,7 @@ TESTED_BY: dict[str, str] = {
     "mediactl.__main__": "tests/mediactl/test_cli.py",
     "mediactl.output": "tests/mediactl/test_cli.py",
     "proxy.config_check": "tests/test_config.py",
+    "proxy.media.origin": "tests/media/test_session.py",
     "proxy.sip.reasons": "tests/sip/test_errors.py",
     # One INVITE goes through all of these: ladders show what they do together, each file one subject.
     "proxy.calls": "tests/ladders/test_forking.py",

@@ -83,9 +83,10 @@ PARTIES: dict[str, Address] = {
 
 
 def config(text: str = TALK, media: str = "", **changed: str) -> Config:
-    """A configuration from its text; `media`: address of an ng socket. `changed`: settings of [timers]."""
+    """A configuration from its text; `media`: addresses of ng sockets. `changed`: settings of [timers]."""
     if media:
-        text += f'\n[[rtpengine]]\nname = "node1"\naddress = "{media}"\n'
+        for number, address in enumerate(media.split(), 1):
+            text += f'\n[[rtpengine]]\nname = "node{number}"\naddress = "{address}"\n'
         text += "" if "[media]" in text else "[media]\n"
         text = text.replace("[media]\n", '[media]\npublic = "pub"\nlan = "lan"\n')
     if changed:
@@ -283,6 +284,8 @@ class World:
         self.edge = self._edge()
         self.nursery = nursery
         self.node = node
+        self.nodes: dict[str, FakeNode] = {} if node is None else {"node1": node}
+        self.dead: set[str] = set()  # names of nodes that a test has killed
         self.ids = Ids(1)
         self.wire: list[Packet] = []
         self.raw: list[tuple[str, bytes]] = []  # sent, but the lab's SIP cannot read it
@@ -319,6 +322,9 @@ class World:
             await nursery.start(edge.keeper.store.run)
             for client in edge.clients.values():
                 await nursery.start(client.run)
+            if edge.mover is not None:
+                await nursery.start(edge.mover.run)
+                edge.mover.resume()
             nursery.start_soon(edge.keeper.verify)
             if sampler:
                 await nursery.start(edge.sampler.run)
@@ -419,8 +425,8 @@ class World:
         yield from (f"client transaction {tx}" for tx in edge.stack.client.values() if tx.request.method not in probes)
         yield from (f"dialog {dialog.call_id!r}" for dialog in edge.core.dialogs)
         yield from (f"session {session.id}" for session in edge._sessions())
-        if self.node is not None:
-            yield from (f"call {call_id} on the node" for call_id in self.node.calls)
+        for name, node in self.nodes.items():
+            yield from (f"call {call_id} on {name}" for call_id in node.calls)
 
     async def over(self, seconds: float = 70.0) -> None:
         """Everything has ended: after the longest transaction timer nothing is left, nothing more was sent."""
@@ -441,17 +447,27 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    made: Config | str = TALK, *, node: bool = False, sampler: bool = False, state: Path | None = None, **timers: str
+    made: Config | str = TALK,
+    *,
+    node: bool = False,
+    nodes: int = 0,
+    sampler: bool = False,
+    state: Path | None = None,
+    **timers: str,
 ) -> AsyncGenerator[World, None]:
-    """A running world, checked at its end. `node`: with media on a fake rtpengine. `state`: a file for its store."""
+    """A running world, checked at its end. `node`: with media on a fake rtpengine; `nodes`: on so many, node1 at
+    198.51.100.2 and 10.0.0.2, node2 at 198.51.100.3 and 10.0.1.3, ... `state`: a file for its store."""
     raised: Exception | None = None
     async with AsyncExitStack() as stack:
-        fake: FakeNode | None = None
-        if node:
-            fake = await stack.enter_async_context(fake_node(interfaces={"pub": "198.51.100.2", "lan": "10.0.0.2"}))
+        fakes = {}
+        for number in range(1, max(nodes, int(node)) + 1):
+            at = {"pub": f"198.51.100.{number + 1}", "lan": f"10.0.{number - 1}.{number + 1}"}
+            fakes[f"node{number}"] = await stack.enter_async_context(fake_node(interfaces=at))
         nursery = await stack.enter_async_context(trio.open_nursery())
-        settings = made if isinstance(made, Config) else config(made, fake.address if fake else "", **timers)
-        world = World(settings, nursery, fake, state)
+        addresses = " ".join(fake.address for fake in fakes.values())
+        settings = made if isinstance(made, Config) else config(made, addresses, **timers)
+        world = World(settings, nursery, fakes.get("node1"), state)
+        world.nodes = fakes
         await world.start(sampler=sampler)
         try:
             yield world

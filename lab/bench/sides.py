@@ -49,7 +49,7 @@ control = "{control}"
 media = {media}
 
 [store]
-path = "state"
+kind = "none"
 
 [[listen]]
 name = "public"
@@ -80,6 +80,7 @@ CONFIG_NODE = """
 [[rtpengine]]
 name = "node1"
 address = "{node}"
+canary = false
 """
 
 

@@ -68,7 +68,7 @@ class ProxyBackend:
             detail.node_error = f"node {found.node} is not configured any more: nobody can be asked about this call"
         elif client is not None:
             try:
-                reply = await client.request(Query(call_id=found.id))
+                reply = await client.request(Query(call_id=found.ng_call_id))
                 detail.queried = self._epoch()
                 detail.parties = streams.parties(reply, detail.queried, roles(found))
                 detail.session.lost = False
@@ -121,7 +121,7 @@ def describe(session: Session) -> Subject | None:
     caller, callee = caller_of(session), callee_of(session)
     return Subject(
         node=session.node,
-        call_id=session.id,
+        call_id=session.ng_call_id,
         caller=caller.tag if caller else None,
         callee=callee.tag if callee else None,
         talking=session.state == "confirmed" and not hold_of(session),

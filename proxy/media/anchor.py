@@ -41,6 +41,10 @@ __all__ = ["Anchor", "Leg", "OwnRequests", "Party", "Refusal", "Session"]
 
 _log = logging.getLogger(__name__)
 _SETTLED = (State.ANSWERED, State.ENDED)
+PHONE_WAITS = 1.0
+FREESWITCH_WAITS = 4.0
+"""Seconds an offer waits for the re-INVITEs of a move to another node, before it goes on (and may be refused with
+491). A phone that has an offer out refuses ours at once; FreeSWITCH does not like to hear 491."""
 _OPENERS = frozenset(("INVITE", "UPDATE", "PRACK"))
 
 
@@ -200,6 +204,8 @@ class Anchor:
         """An ACK of a 2xx was seen, the initial INVITE's or a later one's."""
         if not leg.ended:
             self._dialogue.correct(leg)
+        if leg.session.move is not None:
+            leg.session.move.go()
         if leg.confirmed or leg.ended:
             self.engine.store.dirty(leg.session)
             return
@@ -280,6 +286,10 @@ class Anchor:
         method = request.method
         if leg.ended or (method not in _OPENERS and method != "ACK"):
             return None
+        if leg.session.move is not None and method != "ACK":
+            await leg.session.move.quiet(PHONE_WAITS if from_phone else FREESWITCH_WAITS)
+            if leg.ended:
+                return None
         sdp = sdp_of(request)
         if method == "ACK":
             x = leg.find_exchange(from_phone, request.cseq, branch)

@@ -100,7 +100,8 @@ class Canary:
 
     def ask(self, on_done: Callable[[Any], None]) -> None:
         """Asks the node whether it knows the call: a QueryReply, NgLostCall, or another NgError."""
-        self._client.submit(Query(call_id=self.call_id), on_done, once=True, timeout=1.0)
+        timeout = max(0.2, 2 * self._client.rto)
+        self._client.submit(Query(call_id=self.call_id), on_done, once=True, timeout=timeout)
 
     def _then(self, command: Command[Any], step: Callable[[Any], None]) -> None:
         """Sends a command; its reply goes to `step`, unless the call was closed or begun anew meanwhile."""

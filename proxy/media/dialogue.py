@@ -91,8 +91,10 @@ class Dialogue:
             return Refusal(491, b"Request Pending")
         before = session.offers.get(phone)
         if x.initial and before is not None and before.original == sdp and before.receiver in before.made:
-            x.offer, x.home = before, True  # the same INVITE, to another FreeSWITCH
-            return self._show_freeswitch(leg, before.made[before.receiver])
+            made = before.made[before.receiver]
+            if made.call == session.ng_call_id:
+                x.offer, x.home = before, True  # the same INVITE, to another FreeSWITCH
+                return self._show_freeswitch(leg, made)
         receiver = self._partner(leg)
         self._speak(x, Offer(phone, phone, receiver, sdp, now, x.initial))
         phone.pending = sdp
@@ -118,7 +120,12 @@ class Dialogue:
             pending.relayed_to.append(leg)
         phone = x.phone
         rendition = pending.made.get(phone)
-        if rendition is None or rendition.profile != phone.profile or rendition.interface != phone.interface:
+        if (
+            rendition is None
+            or rendition.profile != phone.profile
+            or rendition.interface != phone.interface
+            or rendition.call != leg.session.ng_call_id
+        ):
             rendition = await self.engine.offer(author, phone, pending.original)
             pending.made[phone] = rendition
         x.shown = rendition
@@ -166,12 +173,12 @@ class Dialogue:
         if x.given:
             answer = phone.made_for.get(offer.author)
             if answer is None or phone.original is None or without_origin(phone.original) != without_origin(sdp):
-                await self.engine.offer(phone, offer.author, sdp)
+                answer = offered = await self.engine.offer(phone, offer.author, sdp)
                 if offer.author.original is not None:
-                    await self.engine.answer(phone, offer.author, offer.author.original)
-                answer = phone.made_for[offer.author]
+                    await self.engine.answer(phone, offer.author, offer.author.original, offered)
+                    answer = phone.made_for[offer.author]
         else:
-            answer = await self.engine.answer(offer.author, phone, sdp)
+            answer = await self.engine.answer(offer.author, phone, sdp, x.shown)
         phone.pending = sdp
         if phone not in offer.answered_by:
             offer.answered_by.append(phone)
@@ -197,7 +204,8 @@ class Dialogue:
                 if other not in offer.made:
                     offer.made[other] = await self.engine.offer(phone, other, offer.original)
                 remembered = other.original or other.pending or known.original
-                x.answer = await self.engine.answer(phone, other, with_direction(remembered, direction_of(sdp)))
+                again = with_direction(remembered, direction_of(sdp))
+                x.answer = await self.engine.answer(phone, other, again, offer.made[other])
         x.phone.heard = x.answer
         return x.phone.origin.stamp(x.answer.made)
 
@@ -215,7 +223,7 @@ class Dialogue:
         fs.pending = sdp
         if fs not in offer.answered_by:
             offer.answered_by.append(fs)
-        return await self.engine.answer(phone, fs, sdp)
+        return await self.engine.answer(phone, fs, sdp, offer.made.get(fs))
 
     def _take_over(self, offer: Offer, slot: Party, fs: Party) -> None:
         session, phone = fs.session, offer.author
@@ -335,7 +343,7 @@ class Dialogue:
             self.engine.note(session, f"told FreeSWITCH on leg {leg.name} again: {response.code}")
             answer = extract_sdp(response) if moved and response.code < 300 else None
             if answer is not None and not leg.ended:
-                await self.engine.answer(phone, fs, answer)
+                await self.engine.answer(phone, fs, answer, phone.made_for.get(fs))
                 fs.original = fs.pending = answer
         except (NgError, NoNode) as error:
             self.engine.note(session, f"telling FreeSWITCH on leg {leg.name} failed: {error}")
@@ -401,7 +409,7 @@ class Dialogue:
         known = other.made_for.get(author)
         try:
             if known is None or without_origin(known.original) != without_origin(sdp):
-                await self.engine.answer(author, other, sdp)
+                await self.engine.answer(author, other, sdp, rendition)
             other.original, other.heard = sdp, rendition
         except (NgError, NoNode) as error:
             self.engine.note(session, f"carrying over failed: {error}")
@@ -431,7 +439,7 @@ class Dialogue:
         if session.expected is not None:
             return session.expected
         assert leg.fs is not None
-        if session.node:
+        if session.node or session.moves:
             return leg.fs
         policy = self.engine.policy
         name = session.new_name("B" if leg.name == "A" else "A")

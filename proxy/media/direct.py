@@ -54,7 +54,7 @@ class Direct:
     async def answer(self, x: Exchange, sdp: bytes, answerer: Party) -> bytes:
         """The answer of `answerer`, as the offerer may see it."""
         assert x.offer is not None
-        x.answer = await self.engine.answer(x.offer.author, answerer, sdp)
+        x.answer = await self.engine.answer(x.offer.author, answerer, sdp, x.shown)
         answerer.pending = sdp
         return x.offer.author.origin.stamp(x.answer.made)
 

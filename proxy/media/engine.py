@@ -8,17 +8,20 @@ rendition to its author, an answer links the two, so the state here mirrors what
 A node gets one retransmission interval for a first offer while there is another one to try, so a node that has just
 died delays a call by that much at most. One that timed out may have executed the offer all the same, so it is sent a
 delete nobody waits for; like every delete, it is owed to a node that cannot be reached (`Pool.delete`).
+
+A command that fails because of its node, of a session that exists already, waits for the session to be moved to another
+node (`Rescuer`) and is sent again there, an answer after its offer.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import trio
 
-from ng_protocol import Answer, Client, Command, Delete, NgBadReply, NgError, NgTimeout, Offer, OfferReply
+from ng_protocol import Answer, Client, Command, Delete, NgBadReply, NgError, NgLostCall, NgTimeout, Offer, OfferReply
 from proxy.driver import Driver, Wake
 from proxy.store import NULL, Persistence
 
@@ -30,9 +33,20 @@ from .table import MediaTable
 _log = logging.getLogger(__name__)
 ReplyT = TypeVar("ReplyT")
 
+RESCUES = 3
+"""How often a command is sent again because its session was moved meanwhile."""
+
 
 class NoNode(Exception):
     """No rtpengine node is configured, or none of them took the session."""
+
+
+class Rescuer(Protocol):
+    """Who moves sessions to another node."""
+
+    async def rescue(self, session: Session, call: str, why: str) -> bool:
+        """A command in the ng call `call` failed because of its node. Waits until the session is on another one; False
+        when there is none."""
 
 
 async def _turn(session: Session) -> None:
@@ -70,6 +84,7 @@ class Engine:
         self.clock = clock
         self.epoch = epoch
         self.setup_timeout = setup_timeout
+        self.rescuer: Rescuer | None = None
         self.store: Persistence = NULL
         self.driver: Driver | None = None
 
@@ -89,59 +104,99 @@ class Engine:
 
     async def offer(self, author: Party, receiver: Party, sdp: bytes) -> Rendition:
         """Offers `author`'s SDP to `receiver`. Raises NgError or NoNode; then nothing has changed here."""
-        session = author.session
-        command = Offer(
-            call_id=session.id,
+        session, tries = author.session, 0
+        while True:
+            await _turn(session)
+            call, node = session.ng_call_id, session.node
+            try:
+                command = self.offer_command(author, receiver, sdp)
+                if not session.node:
+                    reply = await self._first(session, command)
+                else:
+                    reply = await self.ask(self._client(session), command)
+                break
+            except (NgError, NoNode) as error:
+                failure = error
+            finally:
+                session.leave_turn()
+            tries += 1
+            if tries > RESCUES or not node or not await self._rescued(session, call, failure):
+                raise failure
+        rendition = self.offered(author, receiver, sdp, reply.sdp)
+        self.note(session, f"offer {author.name}->{receiver.name}")
+        if session.stale:
+            self._flush_stale(session, receiver)
+        return rendition
+
+    async def answer(self, offerer: Party, answerer: Party, sdp: bytes, offered: Rendition | None = None) -> Rendition:
+        """Answers `offerer`'s last offer with `answerer`'s SDP. Raises NgError or NoNode.
+
+        `offered`: what came of that offer. When the session has moved since, the offer is made again on the new node
+        before it is answered there.
+        """
+        session, tries = offerer.session, 0
+        while True:
+            if offered is not None and offered.call != session.ng_call_id:
+                offered = await self.offer(offerer, answerer, offered.original)
+            if not session.node:
+                raise NoNode(f"session {session.id} has an answer without an offer")
+            await _turn(session)
+            call, node = session.ng_call_id, session.node
+            try:
+                if offered is not None and offered.call != call:
+                    continue  # it moved while this command waited for its turn
+                reply = await self.ask(self._client(session), self.answer_command(offerer, answerer, sdp))
+                break
+            except (NgError, NoNode) as error:
+                failure = error
+            finally:
+                session.leave_turn()
+            tries += 1
+            if tries > RESCUES or not node or not await self._rescued(session, call, failure):
+                raise failure
+        rendition = self.answered(offerer, answerer, sdp, reply.sdp)
+        self.note(session, f"answer {answerer.name}->{offerer.name}")
+        return rendition
+
+    def offer_command(self, author: Party, receiver: Party, sdp: bytes) -> Offer:
+        """The command that offers `author`'s SDP to `receiver`, in the session's present ng call."""
+        return Offer(
+            call_id=author.session.ng_call_id,
             from_tag=author.tag,
             to_tag=receiver.tag,
             via_branch=None if receiver.settled else receiver.via_branch,
             sdp=sdp,
             **self.policy.offer_keys(author, receiver),
         )
-        await _turn(session)
-        try:
-            if not session.node:
-                reply = await self._first(session, command)
-            else:
-                reply = await self.ask(self._client(session), command)
-        finally:
-            session.leave_turn()
-        if receiver.offered_by is None:
-            receiver.offered_by = author
-        self.note(session, f"offer {author.name}->{receiver.name}")
-        rendition = self._rendition(author, receiver, sdp, reply.sdp)
-        if session.stale:
-            self._flush_stale(session, receiver)
-        return rendition
 
-    async def answer(self, offerer: Party, answerer: Party, sdp: bytes) -> Rendition:
-        """Answers `offerer`'s last offer with `answerer`'s SDP. Raises NgError."""
-        session = offerer.session
-        if not session.node:
-            raise NoNode(f"session {session.id} has an answer without an offer")
-        command = Answer(
-            call_id=session.id,
+    def answer_command(self, offerer: Party, answerer: Party, sdp: bytes) -> Answer:
+        """The command that answers `offerer`'s last offer with `answerer`'s SDP."""
+        return Answer(
+            call_id=offerer.session.ng_call_id,
             from_tag=offerer.tag,
             to_tag=answerer.tag,
             via_branch=None if answerer.settled else answerer.via_branch,
             sdp=sdp,
             **self.policy.answer_keys(answerer, offerer),
         )
-        await _turn(session)
-        try:
-            reply = await self.ask(self._client(session), command)
-        finally:
-            session.leave_turn()
+
+    def offered(self, author: Party, receiver: Party, sdp: bytes, made: bytes) -> Rendition:
+        """An offer was executed."""
+        if receiver.offered_by is None:
+            receiver.offered_by = author
+        return self._rendition(author, receiver, sdp, made)
+
+    def answered(self, offerer: Party, answerer: Party, sdp: bytes, made: bytes) -> Rendition:
+        """An answer was executed."""
         offerer.linked, answerer.linked = answerer, offerer
-        self.note(session, f"answer {answerer.name}->{offerer.name}")
-        return self._rendition(answerer, offerer, sdp, reply.sdp)
+        return self._rendition(answerer, offerer, sdp, made)
 
     async def associate(self, one: Party, other: Party) -> None:
         """Offers and answers the agreed SDPs of two parties again: what they have is put back in force (rule 11)."""
         if one.original is None or other.original is None:
             return
-        await self.offer(one, other, one.original)
-        await self.answer(one, other, other.original)
+        offered = await self.offer(one, other, one.original)
+        await self.answer(one, other, other.original, offered)
 
     def delete_branch(self, party: Party) -> None:
         """A callee failed: its ng branch must not be heard any more (rule 9). Nobody waits for it."""
@@ -150,11 +205,14 @@ class Engine:
             return
         party.gone = True
         self.note(session, f"branch {party.name} deleted")
+        # The to-tag matters: 10.5 takes an unknown via-branch for a delete of the from-tag, and with the caller goes
+        # the whole call. Newer daemons (13.0 on) do not look at it here and go by the branch.
         self.pool.delete(
             session.node,
             Delete(
-                call_id=session.id,
+                call_id=session.ng_call_id,
                 from_tag=party.offered_by.tag,
+                to_tag=party.tag,
                 via_branch=party.via_branch,
                 delete_delay=self.policy.delete_delay,
             ),
@@ -169,22 +227,40 @@ class Engine:
         for offer in list(session.offers.values()):
             session.release(offer)
         self.note(session, "ended")
+        if session.move is not None:
+            session.move.cancel()
         self.store.dirty(session)
-        if session.node:
-            self.pool.delete(session.node, Delete(call_id=session.id, delete_delay=self.policy.delete_delay))
+        self.leave_node(session)
         session.dissolve()
+
+    def leave_node(self, session: Session) -> None:
+        """The session's ng call is not wanted any more where it is; owed when the node cannot be reached."""
+        if session.node:
+            delete = Delete(call_id=session.ng_call_id, delete_delay=self.policy.delete_delay)
+            self.pool.delete(session.node, delete)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _client(self, session: Session) -> Client:
-        node = self.pool.nodes.get(session.node)
-        if node is None:
-            raise NoNode(f"node {session.node} of session {session.id} was removed")
-        return node.client
+        try:
+            return self.pool.client(session.node)
+        except KeyError:
+            raise NoNode(f"node {session.node} of session {session.id} was removed") from None
+
+    async def _rescued(self, session: Session, call: str, failure: NgError | NoNode) -> bool:
+        """Whether the session has another ng call than `call`, in which the command that failed may be sent again."""
+        if session.state == "ended":
+            return False
+        if session.ng_call_id != call and session.move is None:
+            return True
+        lost = isinstance(failure, NoNode | NgLostCall) or failure.try_another_node
+        if not lost or self.rescuer is None:
+            return False
+        return await self.rescuer.rescue(session, call, str(failure))
 
     async def _first(self, session: Session, command: Offer) -> OfferReply:
         group, labels = session.wish or (None, ())
-        names = self.pool.choose(session.id, self.clock(), group=group, labels=labels)
+        names = self.pool.choose(session.ng_call_id, self.clock(), group=group, labels=labels)
         failure: NgError | None = None
         for position, name in enumerate(names):
             client = self.pool.client(name)
@@ -199,7 +275,7 @@ class Engine:
                 self.note(session, f"node {name} did not take it: {error.kind}")
                 _log.warning("set-up of %s: %s; trying the next node", session.id, error)
                 if isinstance(error, NgTimeout | NgBadReply):  # it may have made the call all the same
-                    self.pool.delete(name, Delete(call_id=session.id, delete_delay=0))
+                    self.pool.delete(name, Delete(call_id=session.ng_call_id, delete_delay=0))
                 continue
             self.pool.worked(name)
             session.node = name
@@ -216,6 +292,7 @@ class Engine:
             plain=plain_view(made, receiver.profile if receiver.profile != RTP else author.profile),
             profile=receiver.profile,
             interface=receiver.interface,
+            call=author.session.ng_call_id,
         )
         author.made_for[receiver] = rendition
         return rendition

@@ -240,8 +240,14 @@ class Evacuation(Protocol):
     """An evacuation under way; it goes on whoever watches. `eta_seconds`: None while unknown."""
 
     total: int
-    moved: int
-    failed: int
+
+    @property
+    def moved(self) -> int:
+        """Calls that are on another node now."""
+
+    @property
+    def failed(self) -> int:
+        """Calls that stayed, or were given up."""
 
     @property
     def left(self) -> int:

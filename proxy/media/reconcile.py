@@ -63,7 +63,7 @@ class Reconciler:
     ) -> None:
         self.interval = interval
         self.counters = {"deleted": 0, "unowned_with_media": 0, "failures": 0}
-        self._ours = re.compile(re.escape(instance) + r"-[0-9a-f]{16}(?:\.\d+)?")
+        self._ours = re.compile(rf"({re.escape(instance)}-[0-9a-f]{{16}})(?:\.\d+)?")
         self._sessions = sessions
         self._clients = clients
         self._delete = delete
@@ -101,10 +101,12 @@ class Reconciler:
             self._limits[name] = min(LIMIT, limit * 2)
             before = {call_id: before[call_id] for call_id in listed if call_id in before}
         self._suspects[name] = before
-        owned = {session.ng_call_id for session in self._sessions() if session.node == name}
-        unowned = [call_id for call_id in listed if call_id not in owned and self._ours.fullmatch(call_id)]
+        living = {session.id: session for session in self._sessions()}
+        owned = {session.ng_call_id for session in living.values() if session.node == name}
+        ours = [found for call_id in listed if call_id not in owned and (found := self._ours.fullmatch(call_id))]
         deleted = 0
-        for call_id in unowned:
+        for found in ours:
+            call_id = found[0]
             try:
                 reply = await client.request(Query(call_id=call_id))
             except NgLostCall:
@@ -113,16 +115,19 @@ class Reconciler:
             except NgError:
                 self.counters["failures"] += 1
                 break
-            deleted += self._judge(name, call_id, packets_of(reply), before)
+            deleted += self._judge(name, call_id, living.get(found[1]), packets_of(reply), before)
         if deleted:
             self.counters["deleted"] += deleted
             calls = "call" if deleted == 1 else "calls"
             self._tell(name, f"{deleted} {calls} of ours that nobody owns", "deleted", deleted)
 
-    def _judge(self, name: str, call_id: str, packets: int, suspects: dict[str, _Suspect]) -> bool:
-        """Whether the call was deleted."""
+    def _judge(
+        self, name: str, call_id: str, session: Session | None, packets: int, suspects: dict[str, _Suspect]
+    ) -> bool:
+        """Whether the call was deleted. `session`: the one it was made for, if that lives, wherever it is now."""
         now = self._clock()
-        session = self._living(call_id)
+        if session is not None and session.state == "ended":
+            session = None
         if session is not None and (session.node in ("", name) or session.ng_call_id == call_id):
             suspects.pop(call_id, None)  # it is being set up, or has come here while we asked
             return False
@@ -137,17 +142,12 @@ class Reconciler:
             suspects[call_id] = _Suspect(now, packets)
             self.counters["unowned_with_media"] += 1
             return False
-        elif now - known.since < self.interval * 0.9:
-            return False
+        elif now - known.since < max(self.interval * 0.9, self._delay):
+            return False  # a call that has ended keeps its ports for the delay, and is listed
         del suspects[call_id]
         _log.info("call %s on node %s belongs to no session: deleted", call_id, name)
         self._delete(name, Delete(call_id=call_id, delete_delay=self._delay))
         return True
-
-    def _living(self, call_id: str) -> Session | None:
-        """The live session this call-id was made for, wherever that is now."""
-        base = call_id.partition(".")[0]
-        return next((one for one in self._sessions() if one.id in (call_id, base)), None)
 
 
 def packets_of(reply: QueryReply) -> int:

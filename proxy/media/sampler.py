@@ -348,7 +348,9 @@ class Sampler(Generic[S]):
         """A new sample, unless the session ended or moved to another node while we asked."""
         session = entry.session
         subject_now = self._describe(session)
-        if entry.gone or subject_now is None or subject_now.node != subject.node:
+        if entry.gone or subject_now is None:
+            return
+        if (subject_now.node, subject_now.call_id) != (subject.node, subject.call_id):
             return
         now = trio.current_time()
         entry.lost_once = False

@@ -14,90 +14,21 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from proxy.sip.sdp import BadSdp, Sdp, parse_sdp_untrusted
 
 from .exchange import State
+from .origin import OriginKeeper as OriginKeeper
+from .origin import without_origin as without_origin
 
 _RNG = random.Random()
 TIMELINE_LENGTH = 64
 OFFER_LIFETIME = 40.0
 """Seconds after which an offer in progress no longer blocks others: longer than a transaction lives (RFC 3261 timer B,
 32 s), so that one lost response cannot make a call refuse every later re-INVITE."""
-
-
-class OriginKeeper:
-    """The one o= line an endpoint sees (rule 12; RFC 4566 section 5.2, RFC 3264 section 8).
-
-    Whoever wrote the SDP, the endpoint sees one session id and a version that rises exactly when something else than
-    o= changed. The address in it is rtpengine's, as it came from the node.
-    """
-
-    __slots__ = ("_last_body", "_last_in", "_last_out", "_session_id", "_version")
-
-    def __init__(self, session_id: int) -> None:
-        self._session_id = session_id
-        self._version = 0
-        self._last_in: bytes | None = None
-        self._last_out = b""
-        self._last_body: bytes | None = None
-
-    @classmethod
-    def restored(cls, session_id: int, version: int, last_in: bytes | None) -> OriginKeeper:
-        """A keeper that goes on where another one with these values stopped."""
-        kept = cls(session_id)
-        kept._version = version
-        if last_in is not None:
-            kept._version = version - 1
-            kept.stamp(last_in)
-        return kept
-
-    @property
-    def session_id(self) -> int:
-        return self._session_id
-
-    @property
-    def version(self) -> int:
-        return self._version
-
-    @property
-    def last_in(self) -> bytes | None:
-        """The SDP that was stamped last, as it came."""
-        return self._last_in
-
-    def stamp(self, sdp: bytes) -> bytes:
-        """The SDP with this endpoint's o= line. Idempotent: the same SDP again comes out the same."""
-        if sdp == self._last_in:
-            return self._last_out
-        start = 0 if sdp.startswith(b"o=") else sdp.find(b"\no=") + 1
-        if not start and not sdp.startswith(b"o="):
-            return sdp
-        end = sdp.find(b"\n", start)
-        if end < 0:
-            return sdp
-        body = sdp[:start] + sdp[end:]
-        if body != self._last_body:
-            self._last_body = body
-            self._version += 1
-        line = sdp[start:end].rstrip(b"\r")
-        where = line.split(b" ")[-3:]
-        eol = b"\r" if sdp[end - 1 : end] == b"\r" else b""
-        stamped = b"%bo=- %d %d %b%b%b" % (
-            sdp[:start], self._session_id, self._version, b" ".join(where), eol, sdp[end:],
-        )  # fmt: skip
-        self._last_in, self._last_out = sdp, stamped
-        return stamped
-
-
-def without_origin(sdp: bytes) -> bytes:
-    """The SDP without its o= line, to compare what two SDPs ask for."""
-    start = sdp.find(b"\no=") + 1
-    if not start:
-        return sdp
-    end = sdp.find(b"\n", start)
-    return sdp[:start] if end < 0 else sdp[:start] + sdp[end:]
 
 
 @dataclass(slots=True, eq=False)
@@ -178,7 +109,8 @@ class Rendition:
     """`author`'s SDP as rtpengine rewrote it for `receiver`.
 
     `original`: what the author wrote (or what FreeSWITCH made of it). `made`: for the receiving phone, in its profile.
-    `plain`: the same for FreeSWITCH. `profile` and `interface`: the receiver's when it was made.
+    `plain`: the same for FreeSWITCH. `profile` and `interface`: the receiver's when it was made. `call`: the ng call
+    it was made in: one of a call before the session moved names ports that are gone.
     """
 
     author: Party
@@ -188,6 +120,7 @@ class Rendition:
     plain: bytes
     profile: str
     interface: str | None
+    call: str = ""
     _direction: str | None = None
 
     @property
@@ -310,17 +243,34 @@ class Former:
     name: str
 
 
+class Moving(Protocol):
+    """What a session's legs tell the story that moves it to another node (`reanchor.Move`)."""
+
+    def go(self) -> None:
+        """A dialog was confirmed: there may be somebody to tell."""
+
+    def cancel(self) -> None:
+        """The session has ended."""
+
+    def quiet(self, limit: float) -> Awaitable[None]:
+        """Waits until no re-INVITE of the move is under way, for `limit` seconds at most."""
+
+
 class Session:
-    """One call. `id`: fresh per session. `ng_call_id`: what rtpengine knows it by. `node`: name of the rtpengine node,
-    empty before the first offer. `expected`: the party the first offer was made for, before anybody has taken the part
-    (rules 5 and 7). `legs`: the live ones; `ended_legs`: the others.
-    `wish`: set and labels that its node must have, None: any node.
+    """One call. `id`: its name for operators and in tokens, fresh per session. `ng_call_id`: what its present node
+    knows it by: `id`, after a move `id.2` and so on, so that a delete owed to an old node never kills a later call.
+    `node`: name of the rtpengine node, empty before the first offer (and after a move of a call nobody has answered).
+    `moves`: how often it moved. `move`: the story of the move under way. `expected`: the party the first offer was
+    made for, before anybody has taken the part (rules 5 and 7).
+    `legs`: the live ones; `ended_legs`: the others. `wish`: set and labels that its node must have, None: any node.
     `stale`: callees that failed without early media, whose ng branch goes when another takes over or the call ends.
     `created`: monotonic seconds; `created_epoch`: seconds since 1970. `sample`: filled by the sampler."""
 
     def __init__(self, session_id: str, *, direct: bool, created: float, created_epoch: float) -> None:
         self.id = session_id
         self.ng_call_id = session_id
+        self.moves = 0
+        self.move: Moving | None = None
         self.direct = direct
         self.created = created
         self.created_epoch = created_epoch

@@ -72,8 +72,10 @@ class MediaTable:
     # -- addresses ---------------------------------------------------------------------------------------------------
 
     def record(self, rendition: Rendition) -> None:
-        """FreeSWITCH is about to be shown this SDP."""
+        """FreeSWITCH is about to be shown this SDP. Of a session that has ended meanwhile nothing is kept."""
         session = rendition.author.session
+        if session.state == "ended":
+            return
         for address in addresses(rendition.plain):
             session.handed[address] = rendition
             entries = self._by_address.get(address)
@@ -128,8 +130,16 @@ class MediaTable:
                 del self._by_address[address]
         session.handed.clear()
 
-    def session(self, ng_call_id: str) -> Session | None:
-        return self._by_id.get(ng_call_id)
+    def session(self, session_id: str) -> Session | None:
+        return self._by_id.get(session_id)
+
+    def owner(self, ng_call_id: str) -> Session | None:
+        """The session whose media an ng call carries now; None for one that ended, or has moved to another call."""
+        found = self._by_id.get(ng_call_id)
+        if found is None:
+            base, dot, number = ng_call_id.rpartition(".")
+            found = self._by_id.get(base) if dot and number.isdigit() else None
+        return found if found is not None and found.ng_call_id == ng_call_id else None
 
     def leg(self, sip_call_id: bytes) -> Leg | None:
         return self._by_call_id.get(sip_call_id)

@@ -25,7 +25,7 @@ from typing import Any
 
 import trio
 
-from ng_protocol import NgLostCall, Ping, QueryReply, Statistics, StatisticsReply
+from ng_protocol import NgLostCall, Ping, Pong, QueryReply, Statistics, StatisticsReply
 
 from .canary import Canary
 from .nodes import Action, Evidence, Load, Mover, Node, NodeEvent, Observed, decision
@@ -55,7 +55,8 @@ class Watched:
         self.statistics_at: float | None = None
         self.heard = now
         self.looks = 0
-        self.doubt = False
+        self.doubt: float | None = None
+        """Since when it may have restarted; None: no sign of that."""
         self.checking = False
         self.checked_at = -RETRY
         self.pinged_at = -1.0
@@ -207,12 +208,15 @@ class Watch:
             if one is not watched and one.pulse.canary_usable and one.node.observed is not Observed.DOWN
         ]
         evidence = pulse.evidence(now, node.observed, not others or any(others))
-        if evidence is Evidence.ANSWERS and (watched.doubt or watched.checking):
+        if evidence in (Evidence.ANSWERS, Evidence.MEDIA_SILENT) and (watched.doubt is not None or watched.checking):
             evidence = None  # it may have restarted: the answer to that comes first
         if evidence is not None:
             self._take(watched, evidence, now)
-        doubtful = watched.doubt or (pulse.canary_doubtful(now) and now - watched.checked_at >= RETRY / 4)
-        if doubtful and not watched.checking and pulse.answering():
+        if watched.checking or not pulse.answering():
+            return
+        # After a refusal a question is lost in the gap until something was heard again.
+        heard_since = watched.doubt is not None and watched.heard >= watched.doubt
+        if heard_since or (pulse.canary_doubtful(now) and now - watched.checked_at >= RETRY / 4):
             self._check(watched, now)
 
     def _take_in(self, watched: Watched, now: float) -> None:
@@ -234,7 +238,7 @@ class Watch:
             return None
         self.pool.changed()
         if node.observed is Observed.DOWN:
-            watched.doubt = True
+            watched.doubt = now
             self.pool.set_load(node.name, None)
         calls, decided = self._act(watched, action, evidence)
         word = "restarted" if evidence is Evidence.RESTARTED else node.observed.value
@@ -276,7 +280,12 @@ class Watch:
     def _ping(self, watched: Watched, now: float) -> None:
         watched.pulse.pinged(now)
         watched.pinged_at = now
-        watched.node.client.submit(Ping(), timeout=PROBE, once=True)
+        watched.node.client.submit(Ping(), partial(self._pong, watched), timeout=PROBE, once=True)
+
+    def _pong(self, watched: Watched, result: Any) -> None:
+        """In doubt the next look would be too late."""
+        if watched.doubt is not None and isinstance(result, Pong):
+            self._judge(watched, self.clock())
 
     def _refusal(self, watched: Watched, proven: bool) -> None:
         """Called by the client, in the middle of whatever it does."""
@@ -287,7 +296,7 @@ class Watch:
             self._judge(watched, now)
             return
         watched.pulse.refusal(now)
-        watched.doubt = True
+        watched.doubt = now
         if watched.canary is not None:
             watched.canary.send()
         if watched.pulse.proven:
@@ -298,7 +307,7 @@ class Watch:
         if not watched.pulse.canary_usable and now - watched.checked_at < RETRY:
             return  # it was never heard: a packet filter, perhaps; once a second is enough
         watched.pulse.canary_refused()
-        watched.doubt = True
+        watched.doubt = now
         if now - watched.pinged_at >= self.detection.ping / 10:
             self._ping(watched, now)
 
@@ -308,7 +317,7 @@ class Watch:
         """Asks whether the node is still the one it was."""
         watched.checking = True
         watched.checked_at = now
-        watched.doubt = False
+        watched.doubt = None
         if watched.canary is not None and watched.canary.standing:
             watched.canary.ask(partial(self._checked, watched, watched.canary_at))
         else:
@@ -317,16 +326,20 @@ class Watch:
     def _checked(self, watched: Watched, made_at: float, result: Any) -> None:
         if isinstance(result, NgLostCall):
             watched.node.client.submit(
-                Statistics(), partial(self._lost_canary, watched, made_at), once=True, timeout=1.0
+                Statistics(),
+                partial(self._lost_canary, watched, made_at),
+                once=True,
+                timeout=max(0.2, 2 * watched.node.client.rto),
             )
             return
         watched.checking = False
-        watched.doubt = watched.doubt or not isinstance(result, QueryReply)
+        if not isinstance(result, QueryReply):
+            self._still_in_doubt(watched)
 
     def _lost_canary(self, watched: Watched, made_at: float, result: Any) -> None:
         watched.checking = False
         if not isinstance(result, StatisticsReply):
-            watched.doubt = True
+            self._still_in_doubt(watched)
             return
         if watched.canary is None or not watched.canary.standing or watched.canary_at != made_at:
             return  # another sign of the same restart was faster
@@ -340,10 +353,15 @@ class Watch:
         watched.pulse.canary_gone()
         watched.canary.make()
 
+    def _still_in_doubt(self, watched: Watched) -> None:
+        """A check was not answered: it is made again as soon as the node answers anything."""
+        if watched.doubt is None:
+            watched.doubt = watched.checked_at
+
     def _restarted(self, watched: Watched, statistics: StatisticsReply, now: float) -> None:
         watched.statistics, watched.statistics_at = statistics, now
         watched.pulse.canary_gone()
-        watched.doubt = False
+        watched.doubt = None
         self._take(watched, Evidence.RESTARTED, now)
         if watched.canary is not None:
             watched.canary.make()
@@ -361,14 +379,20 @@ class Watch:
         """`checking`: the answer is what `_check` waits for."""
         watched.asking_statistics = True
         watched.statistics_due = now + self.detection.statistics
-        watched.node.client.submit(Statistics(), partial(self._told, watched, checking), once=True, timeout=1.0)
+        watched.node.client.submit(
+            Statistics(),
+            partial(self._told, watched, checking),
+            once=True,
+            timeout=max(0.2, 2 * watched.node.client.rto),
+        )
 
     def _told(self, watched: Watched, checking: bool, result: Any) -> None:
         watched.asking_statistics = False
         if checking:
             watched.checking = False
         if not isinstance(result, StatisticsReply):
-            watched.doubt = watched.doubt or checking
+            if checking:
+                self._still_in_doubt(watched)
             return
         if self.watched.get(watched.node.name) is not watched:
             return

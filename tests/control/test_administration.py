@@ -67,6 +67,15 @@ async def test_an_unknown_node(bench: Bench, action: str) -> None:
     assert caught.value.code == "not_found"
 
 
+async def test_the_last_node_is_not_taken_out_without_a_warning(bench: Bench) -> None:
+    await bench.ask("node", node="node1", action="drain")
+    event = await bench.ask("node", node="node2", action="disable")
+    assert event.line.endswith("; NO NODE IS LEFT FOR NEW CALLS") and bench.nodes.pool.choose("x", 0.0) == []
+    await bench.ask("node", node="node1", action="enable")
+    event = await bench.ask("node", node="node1", action="remove")
+    assert event.line.endswith("; NO NODE IS LEFT FOR NEW CALLS")
+
+
 async def test_add_and_remove(bench: Bench) -> None:
     event = await bench.ask("node_add", name="node3", address="127.0.0.1:2223", tier=1, labels=["eu"], set="s")
     assert event.line == "node node3: added at 127.0.0.1:2223; it takes new calls"

@@ -7,13 +7,13 @@ import pytest
 import trio
 
 from ng_protocol import Delete
+from proxy.media.mover import Mover
 from proxy.media.session import Session
 from proxy.snapshot import decode_untrusted
 from proxy.store import OWED, SESSIONS
-from proxy.supervisor import Supervisor
 from tests.ladder import play
 from tests.ladders.flows import HUNG_UP, RINGING, answered, commands
-from tests.ladders.restarts import gone, hung_up_by_us, rows
+from tests.ladders.restarts import gone, rows
 from tests.world import World, settle
 
 # -- what the nodes say ------------------------------------------------------------------------------------------------
@@ -26,7 +26,7 @@ async def test_a_call_its_node_lost_meanwhile_is_handed_over(stored: World, monk
     assert stored.node is not None
     stored.node.restart()
     lost: list[str] = []
-    monkeypatch.setattr(Supervisor, "lost", lambda self, session: lost.append(session.id))
+    monkeypatch.setattr(Mover, "session_lost", lambda self, session: lost.append(session.id))
     (before,) = stored.edge._sessions()
     await stored.restart()
     assert lost == [before.id]
@@ -49,14 +49,28 @@ async def test_a_node_that_is_silent_says_nothing_about_its_calls(stored: World)
 
 
 async def test_a_node_that_is_not_configured_any_more(stored: World) -> None:
-    await answered(stored)
+    """Its calls move to the one that is."""
+    ladder = await answered(stored)
     await trio.sleep(1)
     assert stored.node is not None
     node = msgspec.structs.replace(stored.config.rtpengine[0], name="other")
     stored.config = msgspec.structs.replace(stored.config, rtpengine=(node,))
     await stored.restart()
     stored.node.calls.clear()  # that node is nobody's any more
-    await hung_up_by_us(stored, "Media lost")
+    await ladder.play("""
+        edge -> caller    INVITE
+            sdp: 198.51.100.2:*
+        edge -> callee    INVITE  [B]
+            sdp: 198.51.100.2:*
+        caller -> edge    200 OK (INVITE)
+            sdp: alice
+        edge -> caller    ACK
+        callee -> edge    200 OK (INVITE)  [B]
+            sdp: bob
+        edge -> callee    ACK  [B]
+    """)
+    await ladder.play(HUNG_UP)
+    await gone(stored)
 
 
 # -- what was not stored -----------------------------------------------------------------------------------------------
@@ -191,7 +205,8 @@ async def test_many_calls_at_once(stored: World, monkeypatch: pytest.MonkeyPatch
     await trio.sleep(1)
     assert len(rows(stored)) == 301
     lost: list[Session] = []
-    monkeypatch.setattr(Supervisor, "lost", lambda self, session: lost.append(session))
+    monkeypatch.setattr(Mover, "session_lost", lambda self, session: lost.append(session))
+    monkeypatch.setattr(Mover, "resume", lambda self: 0)  # the copies' media was made for the original
     asked = node.count("query")
     await stored.restart()
     assert stored.stats["sessions_restored"] == 301

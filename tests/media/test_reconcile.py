@@ -81,7 +81,7 @@ class Stage:
 
 @pytest.fixture(params=["fake", pytest.param("daemon", marks=pytest.mark.real)])
 async def stage(request: pytest.FixtureRequest) -> AsyncGenerator[Stage, None]:
-    instance = f"edge-{secrets.token_hex(4)}"  # the daemon is shared: another test's calls are not ours
+    instance = f"edge.1-{secrets.token_hex(4)}"  # the daemon is shared: another test's calls are not ours
     async with fake_node() as fake, trio.open_nursery() as nursery:
         real = request.param == "daemon"
         address = request.getfixturevalue("daemon_address") if real else fake.address
@@ -108,6 +108,15 @@ async def test_what_nobody_owns_goes_after_two_confirmations(stage: Stage) -> No
     assert stage.told == [("node1", "2 calls of ours that nobody owns", "deleted", 2)]
     await stage.look()
     assert len(stage.deleted) == 2 and len(stage.told) == 1
+
+
+async def test_a_call_that_only_keeps_its_ports_for_a_while(stage: Stage) -> None:
+    """With a delete-delay ended calls are listed until it is over: they go by themselves."""
+    stage.reconciler._delay = 150
+    await stage.call(stage.id(1))
+    for _ in range(3):
+        await stage.look()
+    assert stage.deleted == []
 
 
 async def test_what_is_not_exactly_ours_is_never_touched(stage: Stage) -> None:

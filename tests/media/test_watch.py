@@ -123,6 +123,18 @@ async def test_a_restart_is_found_however_short(gap: float) -> None:
         assert f.watch.watched["node1"].pulse.canary_usable
 
 
+@pytest.mark.parametrize("late", [0.0, 0.02, 0.04, 0.06, 0.08])
+async def test_a_question_lost_in_the_gap_of_a_restart_costs_no_second(late: float) -> None:
+    """The daemon's RTP ports refuse, its ng port swallows what comes in the 111 ms until it listens again."""
+    async with fleet(settle=20.0 + late) as f:
+        f.nodes["node1"].pause()
+        f.nodes["node1"].restart()
+        await trio.sleep(0.111)
+        f.nodes["node1"].resume()
+        assert await f.told("restarted") <= 0.25
+        assert not any("half-dead" in line for line in f.lines())
+
+
 async def test_a_restart_behind_a_packet_filter_that_eats_icmp() -> None:
     async with fleet(settle=20.0) as f:
         f.nodes["node1"].restart()  # the ng port never closes here, and the relay's ports are swallowed

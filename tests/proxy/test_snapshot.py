@@ -35,7 +35,7 @@ def view_of(rendition: Rendition | None) -> tuple[object, ...] | None:
     if rendition is None:
         return None
     one = rendition
-    return (one.author.tag, one.receiver.tag, one.original, one.made, one.plain, one.profile, one.interface)
+    return (one.author.tag, one.receiver.tag, one.original, one.made, one.plain, one.profile, one.interface, one.call)
 
 
 def view(session: Session) -> dict[str, object]:
@@ -58,6 +58,7 @@ def view(session: Session) -> dict[str, object]:
     meet(session.expected)
     return {
         "session": (session.id, session.ng_call_id, session.direct, session.created_epoch, session.node, session.state),
+        "moves": (session.moves, session.wish),
         "tags": session._tags,
         "names": session._names,
         "expected": party(session.expected),
@@ -134,6 +135,7 @@ async def test_each_moment_of_a_set_up(stage: Stage) -> None:
     check()
     first = await a.request(alice(), from_phone=True)
     check()
+    session.wish = ("gold", ("frankfurt", "srtp"))
     b, second = await stage.second("b", stage.fs(first.out))
     check()
     await b.respond(second, 183, bob())
@@ -168,7 +170,7 @@ def dialog_of(session: Session) -> Dialog:
     dialog.down, dialog.up = CSeqMap(7, 9, 2), CSeqMap(1, 1)
     dialog.down.recent = {6: 7, 7: 9}
     dialog.phone_calls, dialog.acked, dialog.confirmed_at = False, True, 50.0
-    dialog.interval, dialog.expires_at = 1800, 950.0
+    dialog.interval, dialog.expires_at, dialog.refresher = 1800, 950.0, False
     return dialog
 
 
@@ -189,8 +191,9 @@ def test_a_dialog_comes_back_with_its_times_on_the_new_clock() -> None:
     (after,) = found.dialogs
     assert after.leg is found.session.legs[0]
     for one, other in ((before.caller, after.caller), (before.callee, after.callee)):
-        assert [getattr(one, name) for name in Side.__slots__] == [getattr(other, name) for name in Side.__slots__]
-    for name in ("call_id", "phone_calls", "acked", "ended", "interval"):
+        for name in ("tag", "identity", "listener", "contact", "alias", "flow_addr", "routes"):
+            assert getattr(one, name) == getattr(other, name)
+    for name in ("call_id", "phone_calls", "acked", "ended", "interval", "refresher"):
         assert getattr(before, name) == getattr(after, name)
     assert (after.confirmed_at, after.expires_at) == (-450.0, 450.0)
     assert (found.session.created, found.session.created_epoch) == (-460.0, 1040.0)

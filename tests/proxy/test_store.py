@@ -260,6 +260,14 @@ async def test_a_call_that_changes_while_the_disk_is_full_is_written_as_it_is_th
     assert inside(path) == {"a": b"a 2"}
 
 
+async def test_many_sessions_in_one_commit(path: Path, autojump_clock: object, nursery: trio.Nursery) -> None:
+    disk = Disk()
+    store = opened(path, disk)
+    await nursery.start(store.run)
+    assert await store.commit(*(Call(f"c{number}", "early") for number in range(SLICE)))
+    assert (disk.writes, len(inside(path))) == (1, SLICE)
+
+
 @pytest.mark.parametrize("damage", ["no database at all", "overwritten in the middle", "from the future"])
 def test_a_damaged_file_is_moved_aside(path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     store = opened(path)
