@@ -1,7 +1,7 @@
 """That calls leave nothing behind: memory of our proxy before and after a million stateless relays, and after 100,000
 stateful calls.
 
-Before each is a load of the same kind and rate, long enough that as many calls linger at once as ever will (a
+Before each are two loads of the same kind and rate, long enough that as many calls linger at once as ever will (a
 transaction lives up to 32 s after its call, RFC 3261 timers H and L), then the same rest as after the load. What is
 read at the end of a rest: the resident set (VmRSS), and, after a collection, the objects the collector knows and the
 memory blocks Python has handed out. A relay is one message in and out: a call of the bench is six of them. Failed
@@ -28,17 +28,19 @@ from lab.bench.stage import stage
 RELAYS_A_CALL = 6
 """INVITE, 180, 200, ACK, BYE, 200 of a stateless call."""
 
-SLACK_KB = 4096
-SLACK_BLOCKS = 1000
-SLACK_SHARE = 0.02
-"""Growth that still counts as flat, the greater of the number and two in a hundred. Resident memory comes and goes by
-Python's arenas of a megabyte, and what is free in one of them is not given back, so it is allowed four of them; a leak
-of one block in every twentieth call shows in the blocks before that."""
+SLACK_KB = 8192
+SLACK_KB_SHARE = 0.05
+SLACK_COUNT = 1000
+SLACK_COUNT_SHARE = 0.02
+"""Growth that still counts as flat, the greater of number and share. Resident memory moves by itself: after each of
+five equal loads, at rest and with the same blocks to within five, it was seen at 66, 71, 69, 72 and 72 MB (arenas with
+something left in them are not given back). Counts do not move: of 100,000 calls a block left by every thirtieth shows
+in them, and a message of 600 bytes kept by every sixth, which no block is counted for, in the resident memory."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What to do: `warm` before the first reading, `load` between the two, `rest` seconds before each."""
+    """What to do: `warm` twice before the first reading, `load` between the two, `rest` seconds after each."""
 
     mode: Mode
     what: str
@@ -87,12 +89,12 @@ class Outcome:
         if self.failed:
             return f"{self.failed} failed calls"
         grown = []
-        for name, before, after, slack in (
-            ("kB resident", self.before.rss_kb, self.after.rss_kb, SLACK_KB),
-            ("objects", self.before.objects, self.after.objects, SLACK_BLOCKS),
-            ("blocks", self.before.blocks, self.after.blocks, SLACK_BLOCKS),
+        for name, before, after, slack, share in (
+            ("kB resident", self.before.rss_kb, self.after.rss_kb, SLACK_KB, SLACK_KB_SHARE),
+            ("objects", self.before.objects, self.after.objects, SLACK_COUNT, SLACK_COUNT_SHARE),
+            ("blocks", self.before.blocks, self.after.blocks, SLACK_COUNT, SLACK_COUNT_SHARE),
         ):
-            if after - before > max(slack, before * SLACK_SHARE):
+            if after - before > max(slack, before * share):
                 grown.append(f"{after - before} {name} more")
         return ", ".join(grown)
 
@@ -132,11 +134,11 @@ def prove(proof: Proof, build: Build, folder: Path, tell: Callable[[str], None])
     side = Ours("ours, counted", wrapper=wrapper("objects", file), build=build)
     with stage(side, proof.mode, folder) as on:
         readings, failed, retransmissions = [], 0, 0
-        for name, load in (("warm-up", proof.warm), ("load", proof.load)):
+        for name, load in (("warm-up 1", proof.warm), ("warm-up 2", proof.warm), ("load", proof.load)):
             tell(f"{proof.what}, {name}: {load.calls} calls at {load.rate} a second, then {proof.rest:.0f} s of rest")
             counters = on.drive(load, name)
             failed += counters.failed
             retransmissions += counters.retransmissions
             time.sleep(proof.rest)
             readings.append(read(on.proxy, file))
-        return Outcome(proof.what, proof.load.calls, failed, retransmissions, *readings)
+        return Outcome(proof.what, proof.load.calls, failed, retransmissions, *readings[1:])

@@ -56,8 +56,8 @@ pairs.
 MEMORY = """\
 ## Memory
 
-Of our proxy ({build}, {day}), before and after, both times at rest; before came a load of the same kind that brought it
-to the most calls at once it would ever hold. Objects and blocks are counted after a collection.
+Of our proxy ({build}, {day}), before and after, both times at rest; before came two loads of the same kind that
+brought it to the most calls at once it would ever hold. Objects and blocks are counted after a collection.
 
 {rows}
 """
