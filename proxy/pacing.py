@@ -7,7 +7,7 @@ which adds half of that to the latency of a message and pays one cheap wake-up f
 cards moderate their interrupts in the same way). Below ``CALM_RATE`` every socket's own task waits for its datagrams
 again, and nothing is delayed.
 
-The nap is a plain ``time.sleep``: the whole process does nothing for a millisecond, which is what is wanted. A
+The nap is a plain ``time.sleep``: the whole process does nothing for two milliseconds, which is what is wanted. A
 ``trio.sleep`` costs several times as much, since it goes through the event loop.
 """
 
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-NAP = 0.001
+NAP = 0.002
 """Seconds between two looks at the sockets under load."""
 
 BUSY_RATE = 500.0
